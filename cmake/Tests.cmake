@@ -1,0 +1,26 @@
+# Unit tests (GoogleTest, one executable without torch and one with it) and end-to-end cases (pytest), all under ctest.
+find_package(GTest REQUIRED)
+include(GoogleTest)
+
+function(add_unit_tests target library)
+  collect_sources(sources test ${ARGN})
+  if(sources)
+    add_executable(${target} ${sources})
+    target_link_libraries(${target} PRIVATE ${library} GTest::gmock GTest::gtest_main warnings)
+    target_compile_definitions(${target} PRIVATE BLOCKPTQ_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+    gtest_discover_tests(${target} DISCOVERY_TIMEOUT 60 PROPERTIES LABELS unit TIMEOUT 300)
+  endif()
+endfunction()
+add_unit_tests(core_tests blockptq_core ${core_folders})
+add_unit_tests(torch_tests blockptq ${torch_folders})
+if(TARGET torch_tests)
+  target_precompile_headers(torch_tests REUSE_FROM blockptq)
+endif()
+
+file(GLOB python_tests CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/test_*.py")
+foreach(test IN LISTS python_tests)
+  get_filename_component(name "${test}" NAME_WE)
+  add_test(NAME ${name} COMMAND "${BLOCKPTQ_PYTHON}" -m pytest -q -rs -p no:cacheprovider "${test}")
+  set_tests_properties(${name} PROPERTIES LABELS end_to_end TIMEOUT 900
+    ENVIRONMENT "BLOCKPTQ_BINARY=$<TARGET_FILE:blockptq_cli>;PYTHONDONTWRITEBYTECODE=1")
+endforeach()
