@@ -118,7 +118,12 @@ void MappedFile::populate(size_t offset, size_t size) const {
 }
 
 void MappedFile::release(size_t offset, size_t size) const {
-  const auto [begin, length] = page_range(offset, size, size_);
+  // A fault maps its neighbours too, in aligned windows (fault_around_bytes, 64 KiB): give the whole
+  // windows back, or every border between two pieces leaves some pages behind.
+  constexpr size_t kWindow = size_t{64} << 10;
+  const size_t first = offset / kWindow * kWindow;
+  const size_t last = (offset + size + kWindow - 1) / kWindow * kWindow;
+  const auto [begin, length] = page_range(first, last - first, size_);
   if (length > 0) {
     ::madvise(data_ + begin, length, MADV_DONTNEED);
   }

@@ -1,0 +1,154 @@
+// blockptq eval: perplexity of a checkpoint.
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "base/size.h"
+#include "base/system.h"
+#include "checkpoint/checkpoint.h"
+#include "cli/command.h"
+#include "cli/options.h"
+#include "eval/evaluate.h"
+#include "models/families.h"
+#include "report/progress_bar.h"
+#include "text/tokenizer.h"
+#include "text/windows.h"
+
+namespace blockptq::cli {
+namespace {
+
+struct EvalArguments {
+  std::filesystem::path model;
+  ComputeOptions compute;
+  TextOptions text;
+  EvalOptions eval;
+  int64_t max_chunks = 0;
+  bool dry_run = false;
+  std::filesystem::path json;
+};
+
+void print_plan(const EvalPlan& plan) {
+  fmt::print(
+      "peak memory     {} (hidden states {}, weights {}, workspace {}, program {})\n"
+      "bytes to read   {}\n"
+      "disk            {}\n"
+      "units of work   {} blocks\n",
+      format_bytes(plan.peak_bytes()), format_bytes(plan.states_bytes),
+      format_bytes(plan.weights_bytes), format_bytes(plan.workspace_bytes),
+      format_bytes(plan.runtime_bytes), format_bytes(plan.bytes_to_read),
+      format_bytes(plan.disk_bytes), plan.blocks);
+}
+
+Json plan_json(const EvalPlan& plan) {
+  return {{"peak_memory_bytes", plan.peak_bytes()},
+          {"states_bytes", plan.states_bytes},
+          {"weights_bytes", plan.weights_bytes},
+          {"workspace_bytes", plan.workspace_bytes},
+          {"bytes_to_read", plan.bytes_to_read},
+          {"disk_bytes", plan.disk_bytes},
+          {"blocks", plan.blocks}};
+}
+
+void print_result(const EvalResult& result, const Json& json) {
+  if (result.ppl) {
+    fmt::print("perplexity      {:.4f}  ({:.4f} nats per token)\n", *result.ppl,
+               json["nll_per_token"].get<double>());
+  } else {
+    fmt::print("blocks done     up to {}; go on with --begin {}\n", result.end, result.end);
+  }
+  if (result.mtp_ppl) {
+    fmt::print("MTP perplexity  {:.4f}  (token after the next)\n", *result.mtp_ppl);
+  }
+  fmt::print("text            {} sequences of {} tokens\n", json["chunks"].get<int64_t>(),
+             json["seq_len"].get<int64_t>());
+  fmt::print("time            {}  ({:.0f} tokens/s)\n", format_seconds(result.seconds),
+             json["tokens_per_second"].get<double>());
+  fmt::print("memory, read    {} peak, {} of {} read\n",
+             format_bytes(json["peak_rss_bytes"].get<int64_t>()), format_bytes(result.bytes_read),
+             format_bytes(json["checkpoint_bytes"].get<int64_t>()));
+}
+
+Json result_json(const EvalArguments& args, const Checkpoint& checkpoint,
+                 const TokenWindows& windows, const EvalResult& result) {
+  const int64_t tokens = windows.count() * windows.seq_len;
+  Json json{{"model", args.model.string()},
+            {"mode", "origin"},
+            {"data", args.text.file.empty() ? "wikitext2_test" : args.text.file},
+            {"seq_len", windows.seq_len},
+            {"chunks", windows.count()},
+            {"tokens", tokens},
+            {"seconds", result.seconds},
+            {"tokens_per_second", static_cast<double>(tokens) / result.seconds},
+            {"peak_rss_bytes", peak_rss_bytes()},
+            {"bytes_read", result.bytes_read},
+            {"checkpoint_bytes", checkpoint.total_bytes()}};
+  if (result.ppl) {
+    json["ppl"] = *result.ppl;
+    json["nll_per_token"] = result.losses_CL.mean().item<double>();
+  }
+  if (result.mtp_ppl) {
+    json["mtp_ppl"] = *result.mtp_ppl;
+  }
+  return json;
+}
+
+void run_eval(EvalArguments& args) {
+  args.compute.apply_threads();
+  args.eval.device = args.compute.resolve_device();
+  args.eval.type = args.compute.resolve_dtype();
+  args.eval.max_memory = args.compute.resolve_max_memory();
+  const Checkpoint checkpoint = Checkpoint::open(args.model);
+  const auto model = open_model(checkpoint);
+  const Tokenizer tokenizer = Tokenizer::load(args.model);
+  const Corpus corpus = args.text.read();
+  args.eval.text_fingerprint = corpus.fingerprint;
+  const TokenWindows windows = evaluation_windows(corpus, tokenizer, args.text.seq_len,
+                                                  model->spec().vocab_size, args.max_chunks);
+  if (args.dry_run) {
+    const EvalPlan plan =
+        plan_evaluation(checkpoint, *model, windows.count(), windows.seq_len, args.eval);
+    print_plan(plan);
+    write_json(args.json, plan_json(plan));
+    return;
+  }
+  const EvalResult result = [&] {
+    ProgressBar progress(stderr);
+    return evaluate(checkpoint, *model, windows, args.eval, progress);
+  }();
+  const Json json = result_json(args, checkpoint, windows, result);
+  print_result(result, json);
+  write_json(args.json, json);
+}
+
+}  // namespace
+
+std::function<void()> add_eval(CLI::App& app) {
+  auto args = std::make_shared<EvalArguments>();
+  app.description("Perplexity of a checkpoint, one block at a time.");
+  app.add_option("--model", args->model, "checkpoint folder")->required();
+  args->text.add_to(app, "wikitext2_test.txt.gz", 4096);
+  app.add_option("--max_chunks", args->max_chunks,
+                 "evaluate at most so many sequences (default: all)")
+      ->check(CLI::PositiveNumber);
+  args->compute.add_to(app);
+  app.add_flag("--dense_attention", args->eval.dense_attention,
+               "ignore the indexer: every query sees all earlier keys");
+  app.add_flag("--mtp", args->eval.mtp, "evaluate the MTP layer too");
+  app.add_option("--start_block_idx,--begin", args->eval.begin,
+                 "first block; its input comes from --output_dir")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--end_block_idx,--end", args->eval.end,
+                 "one past the last block (default: the last; the MTP layer counts after it)")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--output_dir", args->eval.run_folder,
+                 "keep intermediate states here, to continue from");
+  app.add_flag("--restart", args->eval.restart,
+               "throw earlier work in --output_dir away instead of continuing");
+  app.add_option("--wikitext_final_out", args->eval.final_states,
+                 "write the final hidden states [sequence, token, hidden] here (safetensors)");
+  app.add_flag("--dry_run", args->dry_run, "print memory, disk and bytes to read, then stop");
+  add_json_option(app, args->json);
+  return [args] { run_eval(*args); };
+}
+
+}  // namespace blockptq::cli

@@ -1,0 +1,129 @@
+// The program: finds the subcommand, runs it, turns exceptions into exit codes.
+//
+// 0 done, 2 bad usage or bad input, 1 anything else, 130 / 143 stopped by a signal.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/system.h"
+#include "cli/command.h"
+#include "cli/version.h"
+
+namespace blockptq::cli {
+namespace {
+
+struct CommandRow {
+  const char* name;
+  AddCommand add;
+};
+
+constexpr std::array kCommands{
+    CommandRow{"eval", &add_eval},
+    CommandRow{"inspect", &add_inspect},
+};
+
+/// "--quant-type=x" becomes "--quant_type=x"; "plan COMMAND ..." becomes "COMMAND ... --dry_run".
+std::vector<std::string> normalize(int argc, char** argv) {
+  std::vector<std::string> arguments(argv + 1, argv + argc);
+  for (std::string& argument : arguments) {
+    if (argument.starts_with("--")) {
+      const auto end = argument.begin() +
+                       static_cast<std::ptrdiff_t>(std::min(argument.find('='), argument.size()));
+      std::replace(argument.begin() + 2, end, '-', '_');
+    }
+  }
+  if (!arguments.empty() && arguments.front() == "plan") {
+    arguments.erase(arguments.begin());
+    arguments.emplace_back("--dry_run");
+  }
+  std::reverse(arguments.begin(), arguments.end());  // as CLI11 takes them
+  return arguments;
+}
+
+const char* level_name(LogLevel level) {
+  switch (level) {
+    case LogLevel::debug:
+      return "debug";
+    case LogLevel::info:
+      return "info";
+    case LogLevel::warning:
+      return "warning";
+    case LogLevel::error:
+      return "error";
+  }
+  return "";
+}
+
+void print_log(LogLevel level, const std::string& message) {
+  fmt::print(stderr, "blockptq: {}: {}\n", level_name(level), message);
+}
+
+int report(int code, const std::string& message) {
+  print_log(LogLevel::error, message);
+  return code;
+}
+
+void install_log(const std::string& lowest) {
+  const std::array<LogLevel, 4> levels{LogLevel::debug, LogLevel::info, LogLevel::warning,
+                                       LogLevel::error};
+  const auto* level = std::find_if(levels.begin(), levels.end(), [&](LogLevel candidate) {
+    return lowest == level_name(candidate);
+  });
+  set_log_sink([from = *level](LogLevel at, const std::string& message) {
+    if (at >= from) {
+      print_log(at, message);
+    }
+  });
+}
+
+int run(int argc, char** argv) {
+  CLI::App app(
+      "blockptq: post-training quantization of mixture-of-experts language models, block "
+      "by block.\n`blockptq plan COMMAND ...` is `blockptq COMMAND ... --dry_run`.",
+      "blockptq");
+  app.set_version_flag("--version", version_text);
+  app.require_subcommand(1);
+  std::string log_level = "warning";
+  std::function<void()> action;
+  for (const CommandRow& row : kCommands) {
+    CLI::App* command = app.add_subcommand(row.name);
+    command->add_option("--log_level", log_level, "messages on stderr")
+        ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
+        ->capture_default_str();
+    command->final_callback([&action, run_command = row.add(*command)] { action = run_command; });
+  }
+  try {
+    app.parse(normalize(argc, argv));
+  } catch (const CLI::Success& success) {  // --help, --version
+    return app.exit(success);
+  } catch (const CLI::ParseError& error) {
+    return report(2, fmt::format("{} (see --help)", error.what()));
+  }
+  install_log(log_level);
+  catch_stop_signals();
+  action();
+  return 0;
+}
+
+}  // namespace
+}  // namespace blockptq::cli
+
+int main(int argc, char** argv) {
+  try {
+    return blockptq::cli::run(argc, argv);
+  } catch (const blockptq::Stopped& stopped) {
+    return 128 + stopped.signal();
+  } catch (const blockptq::Error& error) {
+    return blockptq::cli::report(2, error.what());
+  } catch (const std::bad_alloc&) {
+    return blockptq::cli::report(1, "out of memory");
+  } catch (const std::exception& error) {
+    return blockptq::cli::report(1, error.what());
+  }
+}

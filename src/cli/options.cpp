@@ -1,0 +1,94 @@
+#include "cli/options.h"
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+
+#include <charconv>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/size.h"
+
+namespace blockptq::cli {
+
+void ComputeOptions::add_to(CLI::App& app) {
+  app.add_option("--dev", device, "device: cpu, or a CUDA device as 0 or cuda:0")
+      ->capture_default_str();
+  app.add_option("--dtype", dtype, "compute type")
+      ->check(CLI::IsMember({"bf16", "fp32"}))
+      ->capture_default_str();
+  app.add_option("--threads", threads, "CPU threads (default: OMP_NUM_THREADS, else the cores)")
+      ->check(CLI::Range(1, 4096));
+  app.add_option("--max_memory", max_memory,
+                 "bound of the memory to plan for, e.g. 16GB (default: none)");
+}
+
+at::Device ComputeOptions::resolve_device() const {
+  if (device == "cpu") {
+    return at::kCPU;
+  }
+  const std::string digits = device.starts_with("cuda:") ? device.substr(5) : device;
+  int index = -1;
+  const auto [end, status] = std::from_chars(digits.data(), digits.data() + digits.size(), index);
+  check(status == std::errc() && end == digits.data() + digits.size() && index >= 0,
+        "--dev: expected cpu, an index or cuda:INDEX, found '{}'", device);
+#ifdef BLOCKPTQ_CUDA
+  const int found = at::hasCUDA() ? static_cast<int>(at::getNumGPUs()) : 0;
+  check(index < found, "--dev {}: this machine shows {} CUDA devices", device, found);
+  return {at::kCUDA, static_cast<c10::DeviceIndex>(index)};
+#else
+  fail("--dev {}: this program is built without CUDA", device);
+#endif
+}
+
+at::ScalarType ComputeOptions::resolve_dtype() const {
+  return dtype == "fp32" ? at::kFloat : at::kBFloat16;
+}
+
+int64_t ComputeOptions::resolve_max_memory() const {
+  return max_memory.empty() ? 0 : parse_size(max_memory, "--max_memory");
+}
+
+void ComputeOptions::apply_threads() const {
+  if (threads > 0) {
+    at::set_num_threads(threads);
+  }
+}
+
+void TextOptions::add_to(CLI::App& app, const std::string& default_file, int64_t default_seq_len) {
+  default_file_ = default_file;
+  seq_len = default_seq_len;
+  app.add_option("--data", file, "text file (default: " + default_file + ", shipped)");
+  app.add_option("--data_format", format, "auto, jsonl, text or wikitext")->capture_default_str();
+  app.add_option("--seq_len", seq_len, "tokens of a sequence")
+      ->check(CLI::Range(int64_t{3}, int64_t{1} << 24))
+      ->capture_default_str();
+}
+
+Corpus TextOptions::read() const {
+  return read_corpus(file.empty() ? shipped_file(default_file_) : std::filesystem::path(file),
+                     parse_text_format(format));
+}
+
+std::filesystem::path shipped_file(const std::string& name) {
+  const auto folder = std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path();
+  for (const char* place : {"data", "share/blockptq"}) {
+    if (std::filesystem::exists(folder / place / name)) {
+      return folder / place / name;
+    }
+  }
+  fail("{}: the text that ships with the program is not beside it; give --data FILE",
+       (folder / "data" / name).string());
+}
+
+void add_json_option(CLI::App& app, std::filesystem::path& path) {
+  app.add_option("--json", path, "write the result to this file as JSON");
+}
+
+void write_json(const std::filesystem::path& path, const Json& result) {
+  if (!path.empty()) {
+    write_file_atomically(path, result.dump(2) + "\n");
+  }
+}
+
+}  // namespace blockptq::cli

@@ -1,0 +1,52 @@
+// Options that several subcommands share; each is defined once, here.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "text/corpus.h"
+
+namespace blockptq::cli {
+
+/// Machine and precision.
+struct ComputeOptions {
+  std::string device = "cpu";
+  std::string dtype = "bf16";
+  int threads = 0;
+  std::string max_memory;
+
+  void add_to(CLI::App& app);
+  /// Error for a device that this build or machine does not have.
+  at::Device resolve_device() const;
+  at::ScalarType resolve_dtype() const;
+  int64_t resolve_max_memory() const;  ///< 0: no bound
+  void apply_threads() const;
+};
+
+/// The text that a command works on.
+struct TextOptions {
+  std::string file;  ///< empty: the text that ships with the program
+  std::string format = "auto";
+  int64_t seq_len = 0;
+
+  /// `default_file`: name of the shipped text.
+  void add_to(CLI::App& app, const std::string& default_file, int64_t default_seq_len);
+  Corpus read() const;
+
+ private:
+  std::string default_file_;
+};
+
+/// A file that the program ships with (data/ of the project, share/blockptq/ of an installation).
+std::filesystem::path shipped_file(const std::string& name);
+
+/// "--json FILE".
+void add_json_option(CLI::App& app, std::filesystem::path& path);
+/// Writes `result` to `path`, atomically, unless `path` is empty.
+void write_json(const std::filesystem::path& path, const Json& result);
+
+}  // namespace blockptq::cli

@@ -1,0 +1,120 @@
+#include "eval/block_runner.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "base/system.h"
+#include "nn/norm.h"
+
+namespace blockptq {
+namespace {
+
+/// The tokens of each expert in their order: rows [offsets[e], offsets[e + 1]) of `tokens` and
+/// `weights`.
+struct Dispatch {
+  at::Tensor tokens;   ///< int64 [N * K]
+  at::Tensor weights;  ///< fp32 [N * K]
+  std::vector<int64_t> offsets;
+};
+
+Dispatch dispatch_tokens(const at::Tensor& experts_NK, const at::Tensor& weights_NK,
+                         int64_t experts) {
+  const at::Tensor flat = experts_NK.flatten();
+  const at::Tensor order = flat.argsort(/*stable=*/true);
+  const at::Tensor counts = flat.bincount({}, experts).cpu();
+  Dispatch result{
+      order.floor_divide(experts_NK.size(1)), weights_NK.flatten().index_select(0, order), {0}};
+  for (int64_t expert = 0; expert < experts; ++expert) {
+    result.offsets.push_back(result.offsets.back() + counts[expert].item<int64_t>());
+  }
+  return result;
+}
+
+}  // namespace
+
+BlockRunner::BlockRunner(const Model& model, const Exec& exec, nn::AttentionOptions attention,
+                         int64_t slice_tokens, OnStep on_step)
+    : model_(model),
+      exec_(exec),
+      attention_(attention),
+      slice_tokens_(slice_tokens),
+      on_step_(std::move(on_step)) {}
+
+void BlockRunner::run(PieceStream& stream, int64_t block, at::Tensor& states_CLD) const {
+  BPTQ_ASSERT(states_CLD.is_contiguous());
+  run_attention(stream, block, states_CLD);
+  run_feed_forward(stream, block, states_CLD.flatten(0, 1));
+}
+
+void BlockRunner::run_attention(PieceStream& stream, int64_t block, at::Tensor& states_CLD) const {
+  const Piece piece = stream.next();
+  const at::Tensor norm_D = model_.attention_norm(piece, block);
+  const auto attention = model_.attention(piece, block);
+  for (int64_t c = 0; c < states_CLD.size(0); ++c) {
+    check_stop();
+    at::Tensor states_LD = states_CLD[c];
+    const at::Tensor x_LD = nn::rms_norm(states_LD, norm_D, model_.spec().rms_norm_eps);
+    states_LD.add_(attention->forward(exec_, x_LD, attention_));
+    on_step_(fmt::format("attention {}/{}", c + 1, states_CLD.size(0)));
+  }
+}
+
+void BlockRunner::run_feed_forward(PieceStream& stream, int64_t block, at::Tensor states_ND) const {
+  const double eps = model_.spec().rms_norm_eps;
+  const int64_t tokens = states_ND.size(0);
+  at::Tensor norm_D;
+  at::Tensor out_ND;
+  std::vector<at::Tensor> experts;
+  std::vector<at::Tensor> weights;
+  {
+    const Piece piece = stream.next();
+    const FeedForward feed_forward = model_.feed_forward(piece, block);
+    const bool moe = feed_forward.router != nullptr;
+    norm_D = feed_forward.norm_D.clone();
+    out_ND = moe ? at::zeros_like(states_ND) : states_ND;
+    for (int64_t begin = 0; begin < tokens; begin += slice_tokens_) {
+      check_stop();
+      const int64_t end = std::min(begin + slice_tokens_, tokens);
+      const at::Tensor x = nn::rms_norm(states_ND.slice(0, begin, end), norm_D, eps);
+      if (feed_forward.mlp) {
+        out_ND.slice(0, begin, end).add_(feed_forward.mlp->forward(exec_, x));
+      }
+      if (moe) {
+        nn::Routing routing = feed_forward.router->route(x);
+        experts.push_back(std::move(routing.experts_TK));
+        weights.push_back(std::move(routing.weights_TK));
+      }
+    }
+  }
+  on_step_("feed forward");
+  if (!experts.empty()) {
+    run_experts(stream, block, states_ND, norm_D, at::cat(experts), at::cat(weights), out_ND);
+    states_ND.add_(out_ND);
+  }
+}
+
+void BlockRunner::run_experts(PieceStream& stream, int64_t block, const at::Tensor& states_ND,
+                              const at::Tensor& norm_D, const at::Tensor& experts_NK,
+                              const at::Tensor& weights_NK, at::Tensor& out_ND) const {
+  const int64_t experts = model_.experts(block);
+  const Dispatch dispatch = dispatch_tokens(experts_NK, weights_NK, experts);
+  for (int64_t e = 0; e < experts; ++e) {
+    check_stop();
+    const Piece piece = stream.next();
+    const nn::Mlp mlp = model_.expert(piece, block, e);
+    for (int64_t begin = dispatch.offsets[e]; begin < dispatch.offsets[e + 1];
+         begin += slice_tokens_) {
+      const int64_t end = std::min(begin + slice_tokens_, dispatch.offsets[e + 1]);
+      const at::Tensor tokens = dispatch.tokens.slice(0, begin, end);
+      const at::Tensor x =
+          nn::rms_norm(states_ND.index_select(0, tokens), norm_D, model_.spec().rms_norm_eps);
+      const at::Tensor y = mlp.forward(exec_, x);
+      out_ND.index_add_(0, tokens, y.mul_(dispatch.weights.slice(0, begin, end).unsqueeze(1)));
+    }
+    on_step_(fmt::format("expert {}/{}", e + 1, experts));
+  }
+}
+
+}  // namespace blockptq

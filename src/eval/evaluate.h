@@ -1,0 +1,73 @@
+// Perplexity of a checkpoint on token windows, block by block: every weight is read once, and
+// memory holds the hidden states of the text and a few pieces of one block (METHOD.md 5).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "checkpoint/checkpoint.h"
+#include "models/model.h"
+#include "text/windows.h"
+
+namespace blockptq {
+
+struct EvalOptions {
+  at::ScalarType type = at::kBFloat16;  ///< compute type: bf16 or fp32
+  at::Device device = at::kCPU;
+  bool dense_attention = false;  ///< ignore the indexer
+  bool mtp = false;              ///< evaluate the MTP layer too
+  int64_t begin = 0;  ///< first block; the states that enter it come from the run folder unless 0
+  int64_t end = -1;   ///< one past the last block, MTP layers counted after the last; -1: all
+  std::filesystem::path run_folder;  ///< empty: none
+  bool restart = false;
+  std::string text_fingerprint;  ///< of the evaluated text, for the run folder
+  int64_t max_memory = 0;        ///< bytes; 0: no bound
+  std::filesystem::path
+      final_states;  ///< where to write the normalised final states; empty: nowhere
+  /// Called with the index of a finished block and its output [C, L, D].
+  std::function<void(int64_t block, const at::Tensor& states_CLD)> on_block;
+};
+
+struct EvalResult {
+  std::optional<double> ppl;      ///< nothing when the run ended before the last block
+  std::optional<double> mtp_ppl;  ///< perplexity of the token after the next
+  at::Tensor losses_CL;           ///< fp64 [C, L - 1], nats; undefined without ppl
+  at::Tensor mtp_losses_CL;       ///< fp64 [C, L - 2]
+  int64_t end = 0;                ///< one past the last block that was run
+  int64_t bytes_read = 0;
+  double seconds = 0;
+};
+
+/// What an evaluation will take.
+struct EvalPlan {
+  int64_t states_bytes = 0;     ///< hidden states, twice
+  int64_t weights_bytes = 0;    ///< largest weights held at a time
+  int64_t workspace_bytes = 0;  ///< temporaries
+  int64_t bytes_to_read = 0;
+  int64_t disk_bytes = 0;  ///< states in the run folder
+  int64_t blocks = 0;
+
+  int64_t runtime_bytes = 0;  ///< libraries, tokenizer, text
+
+  int64_t peak_bytes() const {
+    return states_bytes + weights_bytes + workspace_bytes + runtime_bytes;
+  }
+};
+
+/// Error when `max_memory` cannot hold it.
+EvalPlan plan_evaluation(const Checkpoint& checkpoint, const Model& model, int64_t windows,
+                         int64_t seq_len, const EvalOptions& options);
+
+/// Error for begin or end outside the model, for states that are not in the run folder, and for
+/// everything that reading refuses.
+EvalResult evaluate(const Checkpoint& checkpoint, const Model& model, const TokenWindows& windows,
+                    const EvalOptions& options, Progress& progress);
+
+}  // namespace blockptq

@@ -1,0 +1,135 @@
+#include "models/deepseek/tensors.h"
+
+#include <utility>
+
+#include "base/error.h"
+
+namespace blockptq::deepseek {
+namespace {
+
+using Shape = std::vector<int64_t>;
+
+/// Collects the tensors of one unit of one block.
+class UnitTable {
+ public:
+  UnitTable(std::vector<ModelTensor>& table, Unit unit, std::string prefix, int64_t block = -1,
+            int64_t expert = -1)
+      : table_(table), unit_(unit), prefix_(std::move(prefix)), block_(block), expert_(expert) {}
+
+  void add(const std::string& name, const std::string& role, Shape shape, bool keep_fp32 = false) {
+    table_.push_back({prefix_ + name, role, std::move(shape), unit_, block_, expert_, keep_fp32});
+  }
+  /// Norms and biases are used in fp32.
+  void add_norm(const std::string& name, const std::string& role, int64_t size) {
+    add(name, role, {size}, true);
+  }
+  void add_mlp(const std::string& prefix, const std::string& role, int64_t hidden,
+               int64_t intermediate) {
+    add(prefix + "gate_proj.weight", role + ".gate_proj", {intermediate, hidden});
+    add(prefix + "up_proj.weight", role + ".up_proj", {intermediate, hidden});
+    add(prefix + "down_proj.weight", role + ".down_proj", {hidden, intermediate});
+  }
+
+ private:
+  std::vector<ModelTensor>& table_;
+  Unit unit_;
+  std::string prefix_;
+  int64_t block_;
+  int64_t expert_;
+};
+
+void add_attention(std::vector<ModelTensor>& table, const Config& config, int64_t block) {
+  UnitTable unit(table, Unit::attention, block_prefix(block), block);
+  const int64_t hidden = config.model.hidden_size;
+  const nn::MlaSpec& mla = config.attention;
+  const int64_t q_dim = mla.heads * (mla.qk_nope_head_dim + mla.qk_rope_head_dim);
+  const int64_t kv_dim = mla.heads * (mla.qk_nope_head_dim + mla.v_head_dim);
+  unit.add_norm("input_layernorm.weight", "norm", hidden);
+  unit.add("self_attn.q_a_proj.weight", "attention.q_a_proj", {config.q_lora_rank, hidden});
+  unit.add_norm("self_attn.q_a_layernorm.weight", "norm", config.q_lora_rank);
+  unit.add("self_attn.q_b_proj.weight", "attention.q_b_proj", {q_dim, config.q_lora_rank});
+  unit.add("self_attn.kv_a_proj_with_mqa.weight", "attention.kv_a_proj_with_mqa",
+           {mla.kv_lora_rank + mla.qk_rope_head_dim, hidden});
+  unit.add_norm("self_attn.kv_a_layernorm.weight", "norm", mla.kv_lora_rank);
+  unit.add("self_attn.kv_b_proj.weight", "attention.kv_b_proj", {kv_dim, mla.kv_lora_rank});
+  unit.add("self_attn.o_proj.weight", "attention.o_proj", {hidden, mla.heads * mla.v_head_dim});
+  if (config.indexer) {
+    const nn::IndexerSpec& indexer = *config.indexer;
+    unit.add("self_attn.indexer.wq_b.weight", "indexer.wq_b",
+             {indexer.heads * indexer.head_dim, config.q_lora_rank});
+    unit.add("self_attn.indexer.wk.weight", "indexer.wk", {indexer.head_dim, hidden});
+    unit.add_norm("self_attn.indexer.k_norm.weight", "norm", indexer.head_dim);
+    unit.add_norm("self_attn.indexer.k_norm.bias", "norm", indexer.head_dim);
+    unit.add("self_attn.indexer.weights_proj.weight", "indexer.weights_proj",
+             {indexer.heads, hidden}, /*keep_fp32=*/true);
+  }
+}
+
+void add_feed_forward(std::vector<ModelTensor>& table, const Config& config, int64_t block) {
+  UnitTable unit(table, Unit::feed_forward, block_prefix(block), block);
+  const int64_t hidden = config.model.hidden_size;
+  unit.add_norm("post_attention_layernorm.weight", "norm", hidden);
+  if (!config.is_moe(block)) {
+    unit.add_mlp("mlp.", "mlp", hidden, config.intermediate_size);
+    return;
+  }
+  unit.add("mlp.gate.weight", "router", {config.routed_experts, hidden}, /*keep_fp32=*/true);
+  unit.add("mlp.gate.e_score_correction_bias", "router.bias", {config.routed_experts}, true);
+  if (config.shared_experts > 0) {
+    unit.add_mlp("mlp.shared_experts.", "shared_expert", hidden,
+                 config.moe_intermediate_size * config.shared_experts);
+  }
+}
+
+void add_block(std::vector<ModelTensor>& table, const Config& config, int64_t block) {
+  add_attention(table, config, block);
+  add_feed_forward(table, config, block);
+  for (int64_t expert = 0; config.is_moe(block) && expert < config.routed_experts; ++expert) {
+    UnitTable(table, Unit::expert, expert_prefix(block, expert), block, expert)
+        .add_mlp("", "expert", config.model.hidden_size, config.moe_intermediate_size);
+  }
+}
+
+void add_mtp_ends(std::vector<ModelTensor>& table, const Config& config, int64_t block) {
+  const int64_t hidden = config.model.hidden_size;
+  UnitTable input(table, Unit::mtp_input, block_prefix(block), block);
+  input.add("embed_tokens.weight", "embedding", {config.model.vocab_size, hidden});
+  input.add_norm("enorm.weight", "norm", hidden);
+  input.add_norm("hnorm.weight", "norm", hidden);
+  input.add("eh_proj.weight", "mtp.eh_proj", {hidden, 2 * hidden});
+  UnitTable head(table, Unit::mtp_head, block_prefix(block), block);
+  head.add_norm("shared_head.norm.weight", "norm", hidden);
+  head.add("shared_head.head.weight", "lm_head", {config.model.vocab_size, hidden});
+}
+
+}  // namespace
+
+std::string block_prefix(int64_t block) {
+  return fmt::format("model.layers.{}.", block);
+}
+
+std::string expert_prefix(int64_t block, int64_t expert) {
+  return fmt::format("model.layers.{}.mlp.experts.{}.", block, expert);
+}
+
+std::vector<ModelTensor> tensor_table(const Config& config) {
+  std::vector<ModelTensor> table;
+  const ModelSpec& model = config.model;
+  UnitTable(table, Unit::embedding, "model.")
+      .add("embed_tokens.weight", "embedding", {model.vocab_size, model.hidden_size});
+  for (int64_t block = 0; block < model.blocks; ++block) {
+    add_block(table, config, block);
+  }
+  UnitTable head(table, Unit::head, "");
+  head.add_norm("model.norm.weight", "norm", model.hidden_size);
+  if (!config.tied_embeddings) {
+    head.add("lm_head.weight", "lm_head", {model.vocab_size, model.hidden_size});
+  }
+  for (int64_t block = model.blocks; block < model.blocks + model.mtp_layers; ++block) {
+    add_block(table, config, block);
+    add_mtp_ends(table, config, block);
+  }
+  return table;
+}
+
+}  // namespace blockptq::deepseek

@@ -1,0 +1,94 @@
+// What the program knows about one model: its sizes, the table of its tensors, and the modules of
+// its blocks.
+//
+// A family (a folder below) turns config.json into a Model. Everything that streams blocks works on
+// this interface and on the table, so that a new family touches its own folder and one row of
+// families.cpp.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "nn/attention.h"
+#include "nn/mlp.h"
+#include "nn/router.h"
+
+namespace blockptq {
+
+class Piece;
+
+/// The part of a model that is loaded, used and dropped together.
+enum class Unit {
+  embedding,
+  attention,     ///< a block's attention and the norm in front of it
+  feed_forward,  ///< a block's dense MLP, or router and shared experts, and the norm in front of
+                 ///< them
+  expert,        ///< one routed expert
+  head,          ///< final norm and output head
+  mtp_input,     ///< what feeds an MTP layer: its embedding, norms and projection
+  mtp_head,      ///< the norm and output head of an MTP layer
+};
+
+/// One tensor of the checkpoint.
+struct ModelTensor {
+  std::string name;            ///< e.g. "model.layers.3.mlp.experts.7.up_proj.weight"
+  std::string role;            ///< e.g. "expert.up_proj": the same in every block and expert
+  std::vector<int64_t> shape;  ///< logical (as if it were stored in floating point)
+  Unit unit = Unit::embedding;
+  int64_t block = -1;  ///< -1 outside the blocks; MTP layers count after the last block
+  int64_t expert = -1;
+  bool keep_fp32 = false;  ///< used in fp32 whatever the compute type
+};
+
+struct ModelSpec {
+  std::string model_type;
+  int64_t hidden_size = 0;
+  int64_t vocab_size = 0;
+  int64_t blocks = 0;      ///< without MTP layers
+  int64_t mtp_layers = 0;  ///< as far as the checkpoint carries them
+  double rms_norm_eps = 1e-6;
+};
+
+/// The feed-forward half of a block without its routed experts.
+struct FeedForward {
+  at::Tensor norm_D;                   ///< fp32
+  std::optional<nn::Mlp> mlp;          ///< the dense MLP, or the shared experts
+  std::unique_ptr<nn::Router> router;  ///< null in a dense block
+};
+
+class Model {
+ public:
+  explicit Model(ModelSpec spec) : spec_(std::move(spec)) {}
+  virtual ~Model() = default;
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+
+  const ModelSpec& spec() const { return spec_; }
+  /// Forgets MTP layers that config.json declares and the checkpoint lacks.
+  void drop_mtp() { spec_.mtp_layers = 0; }
+
+  /// Every tensor, in the order of use: embedding, blocks (attention, feed forward, experts), head,
+  /// MTP layers.
+  virtual std::vector<ModelTensor> tensors() const = 0;
+  /// Routed experts of a block; 0 in a dense block.
+  virtual int64_t experts(int64_t block) const = 0;
+
+  virtual at::Tensor attention_norm(const Piece& attention, int64_t block) const = 0;
+  virtual std::unique_ptr<nn::Attention> attention(const Piece& attention, int64_t block) const = 0;
+  virtual FeedForward feed_forward(const Piece& feed_forward, int64_t block) const = 0;
+  virtual nn::Mlp expert(const Piece& expert, int64_t block, int64_t index) const = 0;
+  /// What enters MTP layer `block`: the embeddings of the next tokens [T, D] joined with the main
+  /// model's final hidden states [T, D].
+  virtual at::Tensor mtp_input(const Piece& mtp_input, int64_t block, const at::Tensor& embedded_TD,
+                               const at::Tensor& hidden_TD) const = 0;
+
+ private:
+  ModelSpec spec_;
+};
+
+}  // namespace blockptq

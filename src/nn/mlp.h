@@ -1,0 +1,20 @@
+// Gated MLP (SwiGLU, arXiv 2002.05202): down(silu(gate(x)) * up(x)). One routed expert, a shared
+// expert or a dense MLP.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "exec/exec.h"
+
+namespace blockptq::nn {
+
+struct Mlp {
+  Weight gate;  ///< [I, D]
+  Weight up;    ///< [I, D]
+  Weight down;  ///< [D, I]
+
+  /// x_TD (normalised) -> [T, D].
+  at::Tensor forward(const Exec& exec, const at::Tensor& x_TD) const;
+};
+
+}  // namespace blockptq::nn

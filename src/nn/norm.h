@@ -1,0 +1,16 @@
+// Normalisation layers. Statistics and products in fp32, result in the type of x.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace blockptq::nn {
+
+/// x / sqrt(mean(x^2) + eps) * weight over the last dimension (arXiv 1910.07467). weight_D: fp32.
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight_D, double eps);
+
+/// (x - mean) / sqrt(var + eps) * weight + bias over the last dimension (arXiv 1607.06450).
+/// weight_D, bias_D: fp32.
+at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight_D, const at::Tensor& bias_D,
+                      double eps);
+
+}  // namespace blockptq::nn

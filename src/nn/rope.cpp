@@ -1,0 +1,84 @@
+#include "nn/rope.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <vector>
+
+namespace blockptq::nn {
+namespace {
+
+double yarn_mscale(double factor, double mscale) {
+  return factor <= 1 ? 1.0 : 0.1 * mscale * std::log(factor) + 1.0;
+}
+
+/// Dimension whose wavelength makes `rotations` turns within the trained context.
+double correction_dim(const RopeSpec& spec, double rotations) {
+  const double context = spec.yarn->original_max_position_embeddings;
+  return static_cast<double>(spec.dim) * std::log(context / (rotations * 2 * std::numbers::pi)) /
+         (2 * std::log(spec.theta));
+}
+
+std::vector<double> inverse_frequencies(const RopeSpec& spec) {
+  const int64_t half = spec.dim / 2;
+  std::vector<double> frequencies(static_cast<size_t>(half));
+  for (int64_t i = 0; i < half; ++i) {
+    frequencies[i] =
+        std::pow(spec.theta, -2.0 * static_cast<double>(i) / static_cast<double>(spec.dim));
+  }
+  if (!spec.yarn) {
+    return frequencies;
+  }
+  const double low = std::max(0.0, std::floor(correction_dim(spec, spec.yarn->beta_fast)));
+  double high = std::min(static_cast<double>(spec.dim - 1),
+                         std::ceil(correction_dim(spec, spec.yarn->beta_slow)));
+  high = high == low ? high + 0.001 : high;
+  for (int64_t i = 0; i < half; ++i) {
+    const double ramp = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
+    frequencies[i] *= (1 - ramp) + ramp / spec.yarn->factor;
+  }
+  return frequencies;
+}
+
+}  // namespace
+
+double RopeSpec::softmax_factor() const {
+  if (!yarn || yarn->mscale_all_dim == 0) {
+    return 1.0;
+  }
+  return std::pow(yarn_mscale(yarn->factor, yarn->mscale_all_dim), 2);
+}
+
+RopeTable make_rope_table(const RopeSpec& spec, int64_t tokens, at::Device device) {
+  const std::vector<double> frequencies = inverse_frequencies(spec);
+  // As the published models do: frequencies and angles in fp32.
+  const at::Tensor inverse = at::tensor(frequencies, at::kDouble).to(at::kFloat);
+  const at::Tensor angles = at::outer(at::arange(tokens, at::kFloat), inverse);
+  const double magnitude = spec.yarn ? yarn_mscale(spec.yarn->factor, spec.yarn->mscale) /
+                                           yarn_mscale(spec.yarn->factor, spec.yarn->mscale_all_dim)
+                                     : 1.0;
+  return {(angles.cos() * magnitude).to(device), (angles.sin() * magnitude).to(device)};
+}
+
+at::Tensor apply_rope(const at::Tensor& x, const RopeTable& table, RopeLayout layout) {
+  const int64_t half = x.size(-1) / 2;
+  const at::Tensor wide = x.to(at::kFloat);
+  at::Tensor first;
+  at::Tensor second;
+  if (layout == RopeLayout::interleaved) {
+    const at::Tensor pairs = wide.unflatten(-1, {half, 2});
+    first = pairs.select(-1, 0);
+    second = pairs.select(-1, 1);
+  } else {
+    first = wide.slice(-1, 0, half);
+    second = wide.slice(-1, half);
+  }
+  std::vector<int64_t> shape(static_cast<size_t>(x.dim()), 1);
+  shape.front() = x.size(0);
+  shape.back() = half;
+  const at::Tensor cos = table.cos.slice(0, 0, x.size(0)).view(shape);
+  const at::Tensor sin = table.sin.slice(0, 0, x.size(0)).view(shape);
+  return at::cat({first * cos - second * sin, second * cos + first * sin}, -1).to(x.scalar_type());
+}
+
+}  // namespace blockptq::nn

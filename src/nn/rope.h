@@ -1,0 +1,48 @@
+// Rotary position embedding (arXiv 2104.09864) with YaRN frequencies (arXiv 2309.00071).
+//
+// Shapes: T tokens, R rotated dimensions (even).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <optional>
+
+namespace blockptq::nn {
+
+/// YaRN's stretch of a trained context; names as in config.json's rope_scaling.
+struct YarnScaling {
+  double factor = 1;
+  double beta_fast = 32;
+  double beta_slow = 1;
+  double mscale = 1;
+  double mscale_all_dim = 0;
+  double original_max_position_embeddings = 4096;
+};
+
+struct RopeSpec {
+  int64_t dim = 0;  ///< R
+  double theta = 10000;
+  std::optional<YarnScaling> yarn;
+
+  /// What YaRN multiplies the softmax scale by: mscale(factor, mscale_all_dim)^2, 1 without YaRN.
+  double softmax_factor() const;
+};
+
+/// cos and sin of positions 0..T-1, fp32 [T, R / 2] each.
+struct RopeTable {
+  at::Tensor cos;
+  at::Tensor sin;
+};
+
+RopeTable make_rope_table(const RopeSpec& spec, int64_t tokens, at::Device device);
+
+enum class RopeLayout {
+  interleaved,  ///< pairs (x0, x1), (x2, x3), ...; the result is written as [even half | odd half]
+  half_split,   ///< pairs (x0, x_{R/2}), (x1, x_{R/2+1}), ...
+};
+
+/// Rotates x [T, ..., R] by the position of its first dimension. Result in the type of x.
+at::Tensor apply_rope(const at::Tensor& x, const RopeTable& table, RopeLayout layout);
+
+}  // namespace blockptq::nn

@@ -1,0 +1,123 @@
+#include "run/run_folder.h"
+
+#include <ATen/Functions.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <vector>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "checkpoint/safetensors.h"
+#include "checkpoint/safetensors_writer.h"
+
+namespace blockptq {
+namespace {
+
+constexpr std::string_view kStatesPrefix = "states_";
+
+int lock_folder(const std::filesystem::path& folder) {
+  const std::filesystem::path path = folder / ".lock";
+  const int lock = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  check(lock >= 0, "{}: cannot create the lock file: the folder must be writable", path.string());
+  if (::flock(lock, LOCK_EX | LOCK_NB) != 0) {
+    ::close(lock);
+    fail("{}: another process works in this folder", folder.string());
+  }
+  return lock;
+}
+
+void check_same_run(const std::filesystem::path& path, const Json& found, const Json& wanted) {
+  for (const auto& [key, value] : wanted.items()) {
+    check(found.is_object() && found.contains(key) && found[key] == value,
+          "{}: {}: the folder holds a run with {}, this one has {}; use --restart to throw the "
+          "earlier work away, or another folder",
+          path.string(), key,
+          found.is_object() && found.contains(key) ? found[key].dump() : "no such key",
+          value.dump());
+  }
+}
+
+/// Files states_NNN.safetensors of the folder by block.
+std::vector<int64_t> saved_blocks(const std::filesystem::path& folder) {
+  std::vector<int64_t> blocks;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with(kStatesPrefix) && entry.path().extension() == ".safetensors") {
+      int64_t block = 0;
+      std::from_chars(name.data() + kStatesPrefix.size(), name.data() + name.size(), block);
+      blocks.push_back(block);
+    }
+  }
+  std::sort(blocks.begin(), blocks.end());
+  return blocks;
+}
+
+at::ScalarType scalar_type(Dtype dtype, const std::filesystem::path& path) {
+  check(dtype == Dtype::bf16 || dtype == Dtype::f32, "{}: states: expected BF16 or F32, found {}",
+        path.string(), dtype_name(dtype));
+  return dtype == Dtype::bf16 ? at::kBFloat16 : at::kFloat;
+}
+
+}  // namespace
+
+RunFolder::RunFolder(const std::filesystem::path& folder, const Json& description, bool restart)
+    : folder_(folder) {
+  make_folder(folder);
+  lock_ = lock_folder(folder);
+  const std::filesystem::path path = folder / "run.json";
+  if (std::filesystem::exists(path) && !restart) {
+    check_same_run(path, parse_json(read_file(path), path.string()), description);
+    return;
+  }
+  for (const int64_t block : saved_blocks(folder)) {
+    std::filesystem::remove(states_path(block));
+  }
+  write_file_atomically(path, description.dump(2) + "\n");
+}
+
+RunFolder::~RunFolder() {
+  ::close(lock_);
+}
+
+std::filesystem::path RunFolder::states_path(int64_t block) const {
+  return folder_ / fmt::format("{}{:03}.safetensors", kStatesPrefix, block);
+}
+
+std::optional<at::Tensor> RunFolder::load_states(int64_t block) const {
+  const std::filesystem::path path = states_path(block);
+  if (!std::filesystem::exists(path)) {
+    return std::nullopt;
+  }
+  const SafetensorsFile file(path);
+  const TensorInfo& info = file.at("states");
+  at::Tensor states = at::empty(info.shape, at::TensorOptions(scalar_type(info.dtype, path)));
+  const TensorBytes bytes = file.read(info);
+  std::copy_n(bytes.data(), bytes.size(), static_cast<uint8_t*>(states.mutable_data_ptr()));
+  return states;
+}
+
+std::optional<int64_t> RunFolder::newest_states(int64_t end) const {
+  std::optional<int64_t> newest;
+  for (const int64_t block : saved_blocks(folder_)) {
+    newest = block <= end ? block : newest;
+  }
+  return newest;
+}
+
+void RunFolder::save_states(int64_t block, const at::Tensor& states) const {
+  const at::Tensor host = states.cpu().contiguous();
+  const Dtype dtype = host.scalar_type() == at::kBFloat16 ? Dtype::bf16 : Dtype::f32;
+  const TensorToWrite tensor{{"states", dtype, host.sizes().vec()}, host.const_data_ptr()};
+  write_safetensors(states_path(block), std::span(&tensor, 1));
+  for (const int64_t other : saved_blocks(folder_)) {
+    if (other < block) {
+      std::filesystem::remove(states_path(other));
+    }
+  }
+}
+
+}  // namespace blockptq

@@ -1,0 +1,42 @@
+// A folder that holds the work of one run, so that the run can be cut and continued.
+//
+//   run.json                  what is run: model, text, settings; a run with other ones is refused
+//   states_NNN.safetensors    what enters block NNN ("states" [C, L, D]), the newest only
+//   .lock                     held while a process works there
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+
+#include "base/json.h"
+
+namespace blockptq {
+
+class RunFolder {
+ public:
+  /// Creates or continues the run in `folder`. Error when another process works there, or when the
+  /// folder holds a run whose description differs (the first differing key is named); `restart`
+  /// throws such a run away instead.
+  RunFolder(const std::filesystem::path& folder, const Json& description, bool restart);
+  ~RunFolder();
+  RunFolder(const RunFolder&) = delete;
+  RunFolder& operator=(const RunFolder&) = delete;
+
+  /// The states that enter `block`, if they are here.
+  std::optional<at::Tensor> load_states(int64_t block) const;
+  /// The last block at or before `end` whose entering states are here.
+  std::optional<int64_t> newest_states(int64_t end) const;
+  /// Writes them, atomically, and removes older ones.
+  void save_states(int64_t block, const at::Tensor& states) const;
+
+ private:
+  std::filesystem::path states_path(int64_t block) const;
+
+  std::filesystem::path folder_;
+  int lock_ = -1;
+};
+
+}  // namespace blockptq
