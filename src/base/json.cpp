@@ -37,7 +37,7 @@ class StrictParser : public nlohmann::detail::json_sax_dom_parser<Json> {
     return Base::end_array();
   }
   bool key(std::string& name) {
-    check(keys_.back().insert(name).second, "{}: duplicate key '{}'", origin_, name);
+    check(keys_.back().insert(name).second, "{}: duplicate key {:?}", origin_, name);
     return Base::key(name);
   }
   bool number_float(double value, const std::string& text) {
@@ -67,6 +67,9 @@ class StrictParser : public nlohmann::detail::json_sax_dom_parser<Json> {
 }  // namespace
 
 Json parse_json(std::string_view text, std::string_view origin) {
+  // The library takes a NUL for the end of the text.
+  const size_t nul = text.find('\0');
+  check(nul == std::string_view::npos, "{}: not valid JSON at byte {}: NUL", origin, nul);
   Json root;
   StrictParser parser(root, origin);
   Json::sax_parse(text, &parser);
@@ -74,7 +77,7 @@ Json parse_json(std::string_view text, std::string_view origin) {
 }
 
 std::string JsonView::where() const {
-  return path_.empty() ? origin_ : fmt::format("{}: {}", origin_, path_);
+  return path_.empty() ? *origin_ : fmt::format("{}: {}", *origin_, path_);
 }
 
 void JsonView::expected(std::string_view what) const {
@@ -182,9 +185,9 @@ bool JsonView::boolean_or(std::string_view key, bool fallback) const {
   return member ? member->boolean() : fallback;
 }
 
-std::string JsonView::string_or(std::string_view key, std::string fallback) const {
+std::string JsonView::string_or(std::string_view key, const std::string& fallback) const {
   const auto member = find(key);
-  return member ? member->string() : std::move(fallback);
+  return member ? member->string() : fallback;
 }
 
 }  // namespace blockptq

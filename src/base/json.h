@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -25,7 +26,7 @@ class JsonView {
  public:
   /// `value` must outlive the view.
   JsonView(const Json& value, std::string origin, std::string path = {})
-      : value_(&value), origin_(std::move(origin)), path_(std::move(path)) {}
+      : JsonView(value, std::make_shared<const std::string>(std::move(origin)), std::move(path)) {}
 
   const Json& raw() const { return *value_; }
   /// "file: key" of this value.
@@ -54,13 +55,16 @@ class JsonView {
                      int64_t max = std::numeric_limits<int64_t>::max()) const;
   double number_or(std::string_view key, double fallback) const;
   bool boolean_or(std::string_view key, bool fallback) const;
-  std::string string_or(std::string_view key, std::string fallback) const;
+  std::string string_or(std::string_view key, const std::string& fallback) const;
 
  private:
+  JsonView(const Json& value, std::shared_ptr<const std::string> origin, std::string path)
+      : value_(&value), origin_(std::move(origin)), path_(std::move(path)) {}
+
   [[noreturn]] void expected(std::string_view what) const;
 
   const Json* value_;
-  std::string origin_;
+  std::shared_ptr<const std::string> origin_;  // shared with the views of its members
   std::string path_;
 };
 

@@ -76,7 +76,7 @@ std::string format_count(int64_t count) {
 }
 
 std::string format_seconds(double seconds) {
-  if (seconds < 60) {
+  if (seconds < 59.95) {  // what is not rounded to 60.0
     return fmt::format("{:.1f} s", seconds);
   }
   const auto whole = static_cast<int64_t>(std::llround(seconds));

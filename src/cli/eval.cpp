@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <memory>
+#include <optional>
 
 #include "base/size.h"
 #include "base/system.h"
@@ -22,7 +23,7 @@ struct EvalArguments {
   ComputeOptions compute;
   TextOptions text;
   EvalOptions eval;
-  int64_t max_chunks = 0;
+  std::optional<int64_t> max_chunks;
   bool dry_run = false;
   std::filesystem::path json;
 };
@@ -102,8 +103,8 @@ void run_eval(EvalArguments& args) {
   const Tokenizer tokenizer = Tokenizer::load(args.model);
   const Corpus corpus = args.text.read();
   args.eval.text_fingerprint = corpus.fingerprint;
-  const TokenWindows windows = evaluation_windows(corpus, tokenizer, args.text.seq_len,
-                                                  model->spec().vocab_size, args.max_chunks);
+  const TokenWindows windows = evaluation_windows(corpus, tokenizer, model->spec().vocab_size,
+                                                  args.text.seq_len, args.max_chunks);
   if (args.dry_run) {
     const EvalPlan plan =
         plan_evaluation(checkpoint, *model, windows.count(), windows.seq_len, args.eval);

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <string>
 
+#include "base/json.h"
 #include "text/corpus.h"
 
 namespace blockptq::cli {

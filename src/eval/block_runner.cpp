@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/system.h"
 #include "nn/norm.h"
+#include "nn/scatter_add.h"
 
 namespace blockptq {
 namespace {
@@ -109,9 +110,8 @@ void BlockRunner::run_experts(PieceStream& stream, int64_t block, const at::Tens
       const int64_t end = std::min(begin + slice_tokens_, dispatch.offsets[e + 1]);
       const at::Tensor tokens = dispatch.tokens.slice(0, begin, end);
       const at::Tensor x =
-          nn::rms_norm(states_ND.index_select(0, tokens), norm_D, model_.spec().rms_norm_eps);
-      const at::Tensor y = mlp.forward(exec_, x);
-      out_ND.index_add_(0, tokens, y.mul_(dispatch.weights.slice(0, begin, end).unsqueeze(1)));
+          nn::gather_rms_norm(states_ND, tokens, norm_D, model_.spec().rms_norm_eps);
+      nn::scatter_add(out_ND, tokens, dispatch.weights.slice(0, begin, end), mlp.forward(exec_, x));
     }
     on_step_(fmt::format("expert {}/{}", e + 1, experts));
   }

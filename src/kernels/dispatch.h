@@ -35,3 +35,11 @@ Function* choose(Function* scalar, Function* avx2, Function* avx512) {
 }
 
 }  // namespace blockptq::kernels
+
+/// The function that carries out `kernel` at the active level.
+#if defined(__x86_64__)
+#define BLOCKPTQ_CHOOSE(kernel) \
+  ::blockptq::kernels::choose(kernel##_reference, kernel##_avx2, kernel##_avx512)
+#else
+#define BLOCKPTQ_CHOOSE(kernel) kernel##_reference
+#endif

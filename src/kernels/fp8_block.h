@@ -24,7 +24,7 @@ struct Fp8BlockMatrix {
 
 /// Writes rows [row_begin, row_end) to `out` [row_end - row_begin, cols] (out points at the first
 /// of them): out = code * scale of its block, the product in fp32, rounded to `type` half to even.
-/// Returns false when a NaN code was met; `out` is then unspecified.
+/// Returns false when a NaN code was met; `out` is then unspecified. Scales must be finite.
 bool decode_fp8_block(const Fp8BlockMatrix& matrix, int64_t row_begin, int64_t row_end,
                       FloatType type, void* out);
 

@@ -27,7 +27,7 @@ struct IntMatrix {
 };
 
 /// Writes rows [row_begin, row_end) to `out` [row_end - row_begin, cols] (out points at the first
-/// of them).
+/// of them). Scales must be finite.
 void decode_int(const IntMatrix& matrix, int64_t row_begin, int64_t row_end, FloatType type,
                 void* out);
 

@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 #include "checkpoint/checkpoint.h"
-#include "models/float_type.h"
+#include "exec/float_type.h"
 
 namespace blockptq {
 

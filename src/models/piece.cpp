@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "base/size.h"
 #include "checkpoint/checkpoint.h"
-#include "models/float_type.h"
+#include "exec/float_type.h"
 
 namespace blockptq {
 namespace {

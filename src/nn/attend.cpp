@@ -3,16 +3,12 @@
 #include <algorithm>
 #include <limits>
 
+#include "exec/float_type.h"
+#include "kernels/masked_softmax.h"
+#include "nn/fused.h"
+
 namespace blockptq::nn {
 namespace {
-
-/// Queries [begin, end) against the keys [0, end): no later key is visible to any of them.
-at::Tensor attend_tile(const at::Tensor& q_HQK, const at::Tensor& k_HSK, const at::Tensor& v_HSV,
-                       const at::Tensor& hidden_QS, double scale) {
-  at::Tensor scores_HQS = at::bmm(q_HQK, k_HSK.transpose(1, 2)).to(at::kFloat);
-  scores_HQS.mul_(scale).masked_fill_(hidden_QS, -std::numeric_limits<float>::infinity());
-  return at::bmm(at::softmax(scores_HQS, -1).to(v_HSV.scalar_type()), v_HSV);
-}
 
 /// True where a query of [begin, end) must not see a key of [0, end).
 at::Tensor hidden_keys(const at::Tensor& selected_TT, int64_t begin, int64_t end,
@@ -24,24 +20,66 @@ at::Tensor hidden_keys(const at::Tensor& selected_TT, int64_t begin, int64_t end
   return at::arange(end, options).unsqueeze(0) > at::arange(begin, end, options).unsqueeze(1);
 }
 
+at::Tensor composed_softmax(const at::Tensor& scores_HQS, const at::Tensor& selected_TT,
+                            int64_t begin, double scale) {
+  const at::Tensor hidden_QS =
+      hidden_keys(selected_TT, begin, begin + scores_HQS.size(1), scores_HQS.device());
+  const at::Tensor masked = (scores_HQS.to(at::kFloat) * scale)
+                                .masked_fill(hidden_QS, -std::numeric_limits<float>::infinity());
+  return at::softmax(masked, -1).to(scores_HQS.scalar_type());
+}
+
+/// Probabilities in place of scores_HQS, the scores of queries from `begin` on against all keys up
+/// to the last of them.
+at::Tensor softmax_over_visible(at::Tensor scores_HQS, const at::Tensor& selected_TT, int64_t begin,
+                                double scale) {
+  if (!can_fuse(scores_HQS)) {
+    return composed_softmax(scores_HQS, selected_TT, begin, scale);
+  }
+  const int64_t queries = scores_HQS.size(1);
+  const int64_t keys = scores_HQS.size(2);
+  const auto type = float_type(scores_HQS.scalar_type());
+  const int64_t bytes = kernels::element_size(type);
+  void* scores = scores_HQS.mutable_data_ptr();
+  const auto* selected = selected_TT.defined()
+                             ? reinterpret_cast<const uint8_t*>(selected_TT.const_data_ptr<bool>())
+                             : nullptr;
+  parallel_rows(scores_HQS.size(0) * queries, keys, [&](int64_t row, int64_t row_end) {
+    while (row < row_end) {  // within one head, the queries are consecutive
+      const int64_t query = row % queries;
+      const int64_t count = std::min(row_end - row, queries - query);
+      kernels::Visibility visible;
+      visible.first_query = begin + query;
+      if (selected != nullptr) {
+        visible.stride = selected_TT.stride(0);
+        visible.bytes = selected + (begin + query) * visible.stride;
+      }
+      std::byte* rows = at_element(scores, row * keys, bytes);
+      kernels::masked_softmax(rows, type, 1, count, keys, static_cast<float>(scale), visible, type,
+                              rows);
+      row += count;
+    }
+  });
+  return scores_HQS;
+}
+
 }  // namespace
 
 at::Tensor attend(const at::Tensor& q_HTK, const at::Tensor& k_HTK, const at::Tensor& v_HTV,
                   const at::Tensor& selected_TT, double scale, int64_t workspace_bytes) {
   const int64_t heads = q_HTK.size(0);
   const int64_t tokens = q_HTK.size(1);
-  // Scores live about three times: as the product, in fp32 and as probabilities.
-  const int64_t row_bytes = heads * tokens * 12;
+  const int64_t row_bytes = heads * tokens * static_cast<int64_t>(q_HTK.element_size());
   const int64_t tile = std::clamp<int64_t>(workspace_bytes / row_bytes, 1, tokens);
-  at::Tensor out_THV = at::empty({tokens, heads, v_HTV.size(2)}, v_HTV.options());
+  std::vector<at::Tensor> tiles;
   for (int64_t begin = 0; begin < tokens; begin += tile) {
     const int64_t end = std::min(begin + tile, tokens);
-    const at::Tensor hidden = hidden_keys(selected_TT, begin, end, q_HTK.device());
-    const at::Tensor tile_HQV = attend_tile(q_HTK.slice(1, begin, end), k_HTK.slice(1, 0, end),
-                                            v_HTV.slice(1, 0, end), hidden, scale);
-    out_THV.slice(0, begin, end).copy_(tile_HQV.transpose(0, 1));
+    const at::Tensor scores_HQS =
+        at::bmm(q_HTK.slice(1, begin, end), k_HTK.slice(1, 0, end).transpose(1, 2));
+    const at::Tensor p_HQS = softmax_over_visible(scores_HQS, selected_TT, begin, scale);
+    tiles.push_back(at::bmm(p_HQS, v_HTV.slice(1, 0, end)));
   }
-  return out_THV;
+  return at::cat(tiles, 1).transpose(0, 1);
 }
 
 }  // namespace blockptq::nn

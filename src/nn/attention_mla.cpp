@@ -57,10 +57,13 @@ at::Tensor MlaAttention::attend_heads(const Exec& exec, const Activation& q_resi
   const at::Tensor kv_THK =
       exec.linear(weights_.kv_b_proj.rows(begin * kv_dim, end * kv_dim), latent)
           .unflatten(-1, {heads, kv_dim});
-  const at::Tensor q_rope = apply_rope(q_THK.slice(-1, nope), rope, RopeLayout::interleaved);
-  const at::Tensor k_rope = k_rope_TR.unsqueeze(1).expand({-1, heads, -1});
-  const at::Tensor q_HTK = at::cat({q_THK.slice(-1, 0, nope), q_rope}, -1).transpose(0, 1);
-  const at::Tensor k_HTK = at::cat({kv_THK.slice(-1, 0, nope), k_rope}, -1).transpose(0, 1);
+  at::Tensor q_HTK = at::empty({heads, q_THK.size(0), q_dim}, q_THK.options());
+  at::Tensor k_HTK = at::empty_like(q_HTK);
+  q_HTK.slice(2, 0, nope).copy_(q_THK.slice(2, 0, nope).transpose(0, 1));
+  k_HTK.slice(2, 0, nope).copy_(kv_THK.slice(2, 0, nope).transpose(0, 1));
+  k_HTK.slice(2, nope).copy_(k_rope_TR.unsqueeze(0));
+  rotate_into(q_THK.slice(2, nope), rope, RopeLayout::interleaved,
+              q_HTK.slice(2, nope).transpose(0, 1));
   const double scale = spec_.rope.softmax_factor() / std::sqrt(static_cast<double>(q_dim));
   return attend(q_HTK, k_HTK, kv_THK.slice(-1, nope).transpose(0, 1), selected_TT, scale,
                 workspace_bytes);
@@ -75,8 +78,9 @@ at::Tensor MlaAttention::forward(const Exec& exec, const at::Tensor& x_TD,
   const Activation latent = {exec.point(
       {SiteKind::kv_latent, "kv_latent"},
       rms_norm(kv.slice(-1, 0, spec_.kv_lora_rank), weights_.kv_a_layernorm, kLatentNormEps))};
-  const at::Tensor k_rope_TR =
-      apply_rope(kv.slice(-1, spec_.kv_lora_rank), rope, RopeLayout::interleaved);
+  at::Tensor k_rope_TR = at::empty({tokens, spec_.qk_rope_head_dim}, x_TD.options());
+  rotate_into(kv.slice(1, spec_.kv_lora_rank).unsqueeze(1), rope, RopeLayout::interleaved,
+              k_rope_TR.unsqueeze(1));
   const at::Tensor selected_TT = select(exec, q_residual, x_TD, rope, options);
 
   // Half of the workspace for queries, keys and values of a group of heads, the rest for their

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/index_scores.h"
+#include "nn/fused.h"
 #include "nn/norm.h"
 
 namespace blockptq::nn {
@@ -11,17 +13,30 @@ namespace {
 
 constexpr double kKeyNormEps = 1e-6;
 
-/// Rotates the first `rope_dim` dimensions of the last axis.
-at::Tensor rotate_front(const at::Tensor& x, const RopeTable& rope, int64_t rope_dim) {
-  const at::Tensor rotated = apply_rope(x.slice(-1, 0, rope_dim), rope, RopeLayout::half_split);
-  return at::cat({rotated, x.slice(-1, rope_dim)}, -1);
+/// x_THK with the first `rope_dim` dimensions of every head rotated.
+at::Tensor rotate_front(const at::Tensor& x_THK, const RopeTable& rope, int64_t rope_dim) {
+  at::Tensor out = x_THK.clone();
+  rotate_into(x_THK.slice(2, 0, rope_dim), rope, RopeLayout::half_split, out.slice(2, 0, rope_dim));
+  return out;
 }
 
 /// Scores of a tile of queries against all keys: sum over heads of weight * relu(q . k).
 at::Tensor score_tile(const at::Tensor& q_QHK, const at::Tensor& k_SK, const at::Tensor& w_QH) {
-  const at::Tensor dots_QHS =
-      at::mm(q_QHK.flatten(0, 1), k_SK.t()).relu_().unflatten(0, {q_QHK.size(0), -1});
-  return at::bmm(w_QH.unsqueeze(1), dots_QHS).squeeze(1);
+  const int64_t queries = q_QHK.size(0);
+  const int64_t heads = q_QHK.size(1);
+  const int64_t keys = k_SK.size(0);
+  const at::Tensor dots = at::mm(q_QHK.flatten(0, 1), k_SK.t());
+  if (!can_fuse(dots)) {
+    return at::bmm(w_QH.unsqueeze(1), at::relu(dots).unflatten(0, {queries, heads})).squeeze(1);
+  }
+  at::Tensor scores_QS = at::empty({queries, keys}, dots.options());
+  const at::Tensor weights = w_QH.contiguous();
+  parallel_rows(queries, heads * keys, [&](int64_t begin, int64_t end) {
+    kernels::index_scores(dots.const_data_ptr<float>() + begin * heads * keys,
+                          weights.const_data_ptr<float>() + begin * heads, end - begin, heads, keys,
+                          scores_QS.mutable_data_ptr<float>() + begin * keys, keys);
+  });
+  return scores_QS;
 }
 
 }  // namespace
@@ -34,11 +49,12 @@ at::Tensor Indexer::select(const Exec& exec, const Activation& q_residual_TQ,
       {SiteKind::indexer_query, "indexer.query"},
       rotate_front(exec.linear(wq_b, q_residual_TQ).unflatten(-1, {spec.heads, spec.head_dim}),
                    rope, spec.rope_dim));
-  const Activation x = {x_TD};
   const at::Tensor k_TK = exec.point(
       {SiteKind::indexer_key, "indexer.key"},
-      rotate_front(layer_norm(exec.linear(wk, x), k_norm_weight, k_norm_bias, kKeyNormEps), rope,
-                   spec.rope_dim));
+      rotate_front(
+          layer_norm(exec.linear(wk, {x_TD}), k_norm_weight, k_norm_bias, kKeyNormEps).unsqueeze(1),
+          rope, spec.rope_dim)
+          .squeeze(1));
   const at::Tensor w_TH = exec.linear(weights_proj, {x_TD.to(at::kFloat)}) *
                           (1.0 / std::sqrt(static_cast<double>(spec.heads * spec.head_dim)));
   const at::Tensor keys_TK = k_TK.to(at::kFloat);

@@ -1,10 +1,33 @@
 #include "nn/mlp.h"
 
+#include "exec/float_type.h"
+#include "kernels/swiglu.h"
+#include "nn/fused.h"
+
 namespace blockptq::nn {
+namespace {
+
+/// silu(gate) * up; may overwrite gate_TI.
+at::Tensor swiglu(at::Tensor gate_TI, const at::Tensor& up_TI) {
+  if (!can_fuse(gate_TI) || up_TI.requires_grad()) {
+    return at::silu(gate_TI) * up_TI;
+  }
+  const auto type = float_type(gate_TI.scalar_type());
+  const int64_t bytes = kernels::element_size(type);
+  void* gate = gate_TI.mutable_data_ptr();
+  const void* up = up_TI.const_data_ptr();
+  parallel_rows(gate_TI.numel(), 1, [&](int64_t begin, int64_t end) {
+    kernels::swiglu(at_element(gate, begin, bytes), at_element(up, begin, bytes), type, end - begin,
+                    at_element(gate, begin, bytes));
+  });
+  return gate_TI;
+}
+
+}  // namespace
 
 at::Tensor Mlp::forward(const Exec& exec, const at::Tensor& x_TD) const {
   const Activation x = exec.input({SiteKind::linear_input, "gate_up_proj"}, x_TD);
-  const at::Tensor hidden_TI = at::silu(exec.linear(gate, x)).mul_(exec.linear(up, x));
+  const at::Tensor hidden_TI = swiglu(exec.linear(gate, x), exec.linear(up, x));
   return exec.linear(down, exec.input({SiteKind::linear_input, "down_proj"}, hidden_TI));
 }
 

@@ -5,6 +5,10 @@
 #include <numbers>
 #include <vector>
 
+#include "exec/float_type.h"
+#include "kernels/rope.h"
+#include "nn/fused.h"
+
 namespace blockptq::nn {
 namespace {
 
@@ -60,7 +64,9 @@ RopeTable make_rope_table(const RopeSpec& spec, int64_t tokens, at::Device devic
   return {(angles.cos() * magnitude).to(device), (angles.sin() * magnitude).to(device)};
 }
 
-at::Tensor apply_rope(const at::Tensor& x, const RopeTable& table, RopeLayout layout) {
+namespace {
+
+at::Tensor composed_rope(const at::Tensor& x, const RopeTable& table, RopeLayout layout) {
   const int64_t half = x.size(-1) / 2;
   const at::Tensor wide = x.to(at::kFloat);
   at::Tensor first;
@@ -73,12 +79,34 @@ at::Tensor apply_rope(const at::Tensor& x, const RopeTable& table, RopeLayout la
     first = wide.slice(-1, 0, half);
     second = wide.slice(-1, half);
   }
-  std::vector<int64_t> shape(static_cast<size_t>(x.dim()), 1);
-  shape.front() = x.size(0);
-  shape.back() = half;
-  const at::Tensor cos = table.cos.slice(0, 0, x.size(0)).view(shape);
-  const at::Tensor sin = table.sin.slice(0, 0, x.size(0)).view(shape);
+  const at::Tensor cos = table.cos.slice(0, 0, x.size(0)).unsqueeze(1);
+  const at::Tensor sin = table.sin.slice(0, 0, x.size(0)).unsqueeze(1);
   return at::cat({first * cos - second * sin, second * cos + first * sin}, -1).to(x.scalar_type());
+}
+
+}  // namespace
+
+void rotate_into(const at::Tensor& x_THR, const RopeTable& table, RopeLayout layout,
+                 at::Tensor out_THR) {
+  if (!can_fuse(x_THR) || x_THR.stride(2) != 1 || out_THR.stride(2) != 1) {
+    out_THR.copy_(composed_rope(x_THR, table, layout));
+    return;
+  }
+  const int64_t heads = x_THR.size(1);
+  const int64_t dim = x_THR.size(2);
+  const auto type = float_type(x_THR.scalar_type());
+  const int64_t bytes = kernels::element_size(type);
+  const void* in = x_THR.const_data_ptr();
+  void* out = out_THR.mutable_data_ptr();
+  const auto* cos = table.cos.const_data_ptr<float>();
+  const auto* sin = table.sin.const_data_ptr<float>();
+  parallel_rows(x_THR.size(0), heads * dim, [&](int64_t begin, int64_t end) {
+    kernels::rotate(at_element(in, begin * x_THR.stride(0), bytes),
+                    {x_THR.stride(0), x_THR.stride(1)}, type, end - begin, heads, dim,
+                    cos + begin * dim / 2, sin + begin * dim / 2, layout == RopeLayout::interleaved,
+                    at_element(out, begin * out_THR.stride(0), bytes),
+                    {out_THR.stride(0), out_THR.stride(1)});
+  });
 }
 
 }  // namespace blockptq::nn

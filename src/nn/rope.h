@@ -1,6 +1,6 @@
 // Rotary position embedding (arXiv 2104.09864) with YaRN frequencies (arXiv 2309.00071).
 //
-// Shapes: T tokens, R rotated dimensions (even).
+// Shapes: T tokens, H heads, R rotated dimensions (even).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -42,7 +42,9 @@ enum class RopeLayout {
   half_split,   ///< pairs (x0, x_{R/2}), (x1, x_{R/2+1}), ...
 };
 
-/// Rotates x [T, ..., R] by the position of its first dimension. Result in the type of x.
-at::Tensor apply_rope(const at::Tensor& x, const RopeTable& table, RopeLayout layout);
+/// Rotates x_THR (H heads) by the position of its first dimension into out_THR, of the same type,
+/// which may be any view that does not overlap x.
+void rotate_into(const at::Tensor& x_THR, const RopeTable& table, RopeLayout layout,
+                 at::Tensor out_THR);
 
 }  // namespace blockptq::nn

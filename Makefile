@@ -1,0 +1,55 @@
+# Each target does its own set-up; see README.md.
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test bench asan fuzz format lint tidy clean
+
+# The compiler's own Python-independent tools come from Debian, torch from the virtual environment.
+BUILD = cmake --build --preset
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: ## install what the build needs
+	@scripts/setup.sh build
+
+build: setup ## the program, build/blockptq
+	@cmake --preset release -DBLOCKPTQ_TESTS=OFF -DBLOCKPTQ_BENCHMARKS=OFF >/dev/null
+	@$(BUILD) release --target blockptq_cli
+
+demo: build ## the main job on the small model that ships with the project
+	build/blockptq eval --model models/tiny-v32-fp8 --seq_len 1024 --mtp
+
+test: ## all tests
+	@scripts/setup.sh build test
+	@cmake --preset release -DBLOCKPTQ_TESTS=ON -DBLOCKPTQ_BENCHMARKS=OFF >/dev/null
+	@$(BUILD) release
+	@ctest --preset release --parallel 2
+
+bench: ## all benchmarks: ratios against named baselines
+	@scripts/setup.sh build test
+	@cmake --preset release -DBLOCKPTQ_BENCHMARKS=ON >/dev/null
+	@$(BUILD) release --target blockptq_bench blockptq_cli
+	build/blockptq_bench
+
+asan: ## unit tests and bad input under AddressSanitizer and UBSan, built by clang
+	@scripts/setup.sh build test lint
+	@cmake --preset asan >/dev/null
+	@$(BUILD) asan
+	@ctest --preset asan --parallel 2 -R 'core_tests|Safetensors|test_bad' --no-tests=error
+
+fuzz: asan ## every fuzz target for a few seconds
+	@scripts/fuzz.sh 5
+
+format: ## rewrite all sources in the project's format
+	@find src -name '*.h' -o -name '*.cpp' -o -name '*.cu' | xargs clang-format -i
+
+lint: ## format and layers, checked
+	@scripts/setup.sh lint
+	@find src -name '*.h' -o -name '*.cpp' -o -name '*.cu' | xargs clang-format --dry-run -Werror
+	@python3 scripts/check_layers.py
+
+tidy: ## clang-tidy, warnings are errors
+	@scripts/setup.sh build test lint
+	@scripts/tidy.sh
+
+clean: ## remove every build
+	rm -rf build build-dev build-asan build-tidy

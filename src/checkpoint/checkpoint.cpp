@@ -1,0 +1,182 @@
+#include "checkpoint/checkpoint.h"
+
+#include <fmt/ranges.h>
+#include <openssl/evp.h>
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <numeric>
+#include <utility>
+
+#include "base/error.h"
+#include "base/size.h"
+#include "checkpoint/index.h"
+
+namespace blockptq {
+namespace {
+
+/// Bytes of a weight that are in memory at once while it is decoded.
+constexpr int64_t kPieceBytes = 16 << 20;
+
+/// SHA-256 of a sequence of fields.
+class Sha256 {
+ public:
+  Sha256() : context_(EVP_MD_CTX_new(), EVP_MD_CTX_free) {
+    BPTQ_ASSERT(context_ && EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr) == 1);
+  }
+  /// Adds the field with its length, so that no two sequences of fields run into each other.
+  void add(const void* data, size_t size) {
+    const auto length = static_cast<uint64_t>(size);
+    BPTQ_ASSERT(EVP_DigestUpdate(context_.get(), &length, sizeof(length)) == 1 &&
+                EVP_DigestUpdate(context_.get(), data, size) == 1);
+  }
+  void add(std::string_view text) { add(text.data(), text.size()); }
+  std::string hex() {
+    std::vector<unsigned char> digest(EVP_MAX_MD_SIZE);
+    unsigned int size = 0;
+    BPTQ_ASSERT(EVP_DigestFinal_ex(context_.get(), digest.data(), &size) == 1);
+    digest.resize(size);
+    return fmt::format("{:02x}", fmt::join(digest, ""));
+  }
+
+ private:
+  std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context_;
+};
+
+/// Adds the shard's name, size and header, and the middle of some of its tensors.
+void add_shard(Sha256& hash, const SafetensorsFile& shard) {
+  constexpr size_t kSamples = 32;
+  constexpr int64_t kSampleBytes = 1024;
+  hash.add(shard.path().filename().string());
+  hash.add(std::to_string(shard.file_size()));
+  const TensorBytes header = shard.header_bytes();
+  hash.add(header.data(), static_cast<size_t>(header.size()));
+  const std::vector<TensorInfo>& tensors = shard.header().tensors;
+  const size_t samples = std::min(kSamples, tensors.size());
+  for (size_t i = 0; i < samples; ++i) {
+    const TensorInfo& tensor = tensors[i * tensors.size() / samples];
+    const int64_t size = std::min(tensor.nbytes, kSampleBytes);
+    const TensorBytes bytes = shard.peek(tensor.offset + (tensor.nbytes - size) / 2, size);
+    hash.add(bytes.data(), static_cast<size_t>(bytes.size()));
+  }
+}
+
+std::unique_ptr<const Json> read_config(const std::filesystem::path& path) {
+  std::error_code status;
+  check(std::filesystem::exists(path, status), "{}: config.json is missing",
+        path.parent_path().string());
+  const std::string text = read_file(path);
+  refuse_lfs_pointer(text, path.string());
+  auto config = std::make_unique<const Json>(parse_json(text, path.string()));
+  JsonView(*config, path.string()).expect_object();
+  return config;
+}
+
+/// The end of the piece that begins with `row`: about kPieceBytes, on a border of scale blocks and
+/// of the rows that share a word of packed zero points.
+int64_t piece_end(const StoredTensor& tensor, int64_t row, int64_t row_end) {
+  const int64_t unit = std::max<int64_t>(tensor.block_rows, 8);
+  const int64_t row_bytes = std::max<int64_t>(1, tensor.parts[0].info->nbytes / tensor.rows());
+  const int64_t units = std::max<int64_t>(1, kPieceBytes / row_bytes / unit);
+  return std::min(row_end, (row / unit + units) * unit);
+}
+
+}  // namespace
+
+Checkpoint Checkpoint::open(const std::filesystem::path& folder) {
+  Checkpoint checkpoint;
+  checkpoint.path_ = folder;
+  checkpoint.shards_ = open_shards(folder);
+  checkpoint.config_ = read_config(checkpoint.config_path());
+  checkpoint.tensors_ =
+      recognise(checkpoint.shards_, checkpoint.config_view().find("quantization_config"));
+  checkpoint.by_name_.reserve(checkpoint.tensors_.size());
+  for (const StoredTensor& tensor : checkpoint.tensors_) {
+    checkpoint.by_name_.emplace(tensor.name, &tensor);
+  }
+  return checkpoint;
+}
+
+const StoredTensor* Checkpoint::find(std::string_view name) const {
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() ? nullptr : found->second;
+}
+
+const StoredTensor& Checkpoint::at(std::string_view name) const {
+  const StoredTensor* tensor = find(name);
+  check(tensor != nullptr, "{}: tensor {} is missing", path_.string(), name);
+  return *tensor;
+}
+
+void Checkpoint::decode_rows(const StoredTensor& tensor, int64_t row_begin, int64_t row_end,
+                             kernels::FloatType type, void* out) const {
+  BPTQ_ASSERT(row_begin >= 0 && row_begin <= row_end && row_end <= tensor.rows());
+  const int64_t out_row_bytes = tensor.row_size() * kernels::element_size(type);
+  auto* piece = static_cast<uint8_t*>(out);
+  for (int64_t row = row_begin; row < row_end;) {
+    const int64_t next = piece_end(tensor, row, row_end);
+    tensor.format->decode_rows(tensor, row, next, type, piece);
+    piece += (next - row) * out_row_bytes;
+    row = next;
+  }
+}
+
+void Checkpoint::gather_rows(const StoredTensor& tensor, std::span<const int64_t> rows,
+                             kernels::FloatType type, void* out) const {
+  const int64_t out_row_bytes = tensor.row_size() * kernels::element_size(type);
+  auto* out_row = static_cast<uint8_t*>(out);
+  for (const int64_t row : rows) {
+    check(row >= 0 && row < tensor.rows(), "{}: expected a row below {}, found {}", tensor.where(),
+          tensor.rows(), row);
+    tensor.format->decode_rows(tensor, row, row + 1, type, out_row);
+    out_row += out_row_bytes;
+  }
+}
+
+void Checkpoint::read_raw(const RawTensor& part, int64_t begin, int64_t end, void* out) const {
+  auto* to = static_cast<uint8_t*>(out);
+  for (int64_t at = begin; at < end; at += kPieceBytes) {
+    const TensorBytes bytes = part.file->read(*part.info, at, std::min(end, at + kPieceBytes));
+    std::memcpy(to, bytes.data(), static_cast<size_t>(bytes.size()));
+    to += bytes.size();
+  }
+}
+
+void Checkpoint::prefetch(const StoredTensor& tensor) const {
+  for (const RawTensor& part : tensor.parts) {
+    part.file->prefetch(*part.info);
+  }
+}
+
+void Checkpoint::release(const StoredTensor& tensor) const {
+  for (const RawTensor& part : tensor.parts) {
+    part.file->release(*part.info);
+  }
+}
+
+int64_t Checkpoint::bytes_read() const {
+  return std::accumulate(shards_.begin(), shards_.end(), int64_t{0},
+                         [](int64_t sum, const auto& shard) { return sum + shard->bytes_read(); });
+}
+
+int64_t Checkpoint::total_bytes() const {
+  return std::accumulate(shards_.begin(), shards_.end(), int64_t{0},
+                         [](int64_t sum, const auto& shard) {
+                           return sum + shard->file_size() - shard->header().nbytes;
+                         });
+}
+
+std::string Checkpoint::fingerprint() const {
+  Sha256 hash;
+  hash.add(read_file(config_path()));
+  const std::filesystem::path index = path_ / kIndexName;
+  std::error_code status;
+  hash.add(std::filesystem::exists(index, status) ? read_file(index) : std::string());
+  for (const auto& shard : shards_) {
+    add_shard(hash, *shard);
+  }
+  return hash.hex();
+}
+
+}  // namespace blockptq

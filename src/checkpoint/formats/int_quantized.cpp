@@ -1,0 +1,118 @@
+// compressed-tensors "int-quantized": one code per byte.
+// `X.weight` I8 [out, in], `X.weight_scale` [out, 1] or [out, in / group], optionally
+// `X.weight_zero_point` I8 of the shape of the scales; value = (code - zero point) * scale.
+// Source: compressed-tensors 0.12, compressors/quantized_compressors/naive_quantized.py.
+#include <algorithm>
+
+#include "base/error.h"
+#include "checkpoint/formats/compressed_tensors_config.h"
+#include "checkpoint/formats/format.h"
+#include "checkpoint/formats/scales.h"
+#include "kernels/int_weights.h"
+
+namespace blockptq {
+namespace {
+
+/// Error unless all codes are in [-2^(bits-1), 2^(bits-1)).
+void check_codes(const RawTensor& weight, std::span<const int8_t> codes, int bits,
+                 int64_t first_row, int64_t cols) {
+  const int low = -(1 << (bits - 1));
+  const int high = -low - 1;
+  const auto outside = [&](int8_t code) { return code < low || code > high; };
+  const auto bad = std::find_if(codes.begin(), codes.end(), outside);
+  if (bad != codes.end()) {
+    const int64_t index = bad - codes.begin();
+    fail("{}: expected {}-bit codes from {} to {}, found {} at [{}, {}]", weight.where(), bits, low,
+         high, static_cast<int>(*bad), first_row + index / cols, index % cols);
+  }
+}
+
+class IntQuantizedFormat final : public Format {
+ public:
+  std::string_view name() const override { return "int_quantized"; }
+  std::string_view quant_method() const override { return "compressed-tensors"; }
+
+  void claim(Claims& claims) const override {
+    const CompressedTensorsConfig config(claims.quantization_config());
+    for (const RawTensor& raw : claims.raw_tensors()) {
+      const std::string module = module_of(raw.info->name, ".weight");
+      if (raw.info->dtype == Dtype::i8 && !module.empty()) {
+        claim_weight(claims, raw, module, config.scheme_of(module, raw.where()));
+      }
+    }
+  }
+
+  void decode_rows(const StoredTensor& tensor, int64_t row_begin, int64_t row_end,
+                   kernels::FloatType type, void* out) const override {
+    const RawTensor& weight = tensor.parts[0];
+    const int64_t cols = tensor.shape[1];
+    const std::vector<float> scales = read_scales(tensor.parts[1], row_begin, row_end);
+    const TensorBytes bytes = weight.file->read(*weight.info, row_begin * cols, row_end * cols);
+    const auto* codes = reinterpret_cast<const int8_t*>(bytes.data());
+    if (tensor.bits < 8) {
+      check_codes(weight, {codes, static_cast<size_t>(bytes.size())}, tensor.bits, row_begin, cols);
+    }
+    std::vector<int8_t> zero_points;
+    if (tensor.parts.size() > 2) {
+      zero_points = read_zero_points(tensor, row_begin, row_end);
+    }
+    kernels::IntMatrix matrix;
+    matrix.word_bits = 8;
+    matrix.bits = tensor.bits;
+    matrix.codes = codes;
+    matrix.scales = scales.data();
+    matrix.zero_points = zero_points.empty() ? nullptr : zero_points.data();
+    matrix.rows = row_end - row_begin;
+    matrix.cols = cols;
+    matrix.group_size = tensor.block_cols;
+    kernels::decode_int(matrix, 0, matrix.rows, type, out);
+  }
+
+ private:
+  void claim_weight(Claims& claims, const RawTensor& raw, const std::string& module,
+                    const IntScheme& scheme) const {
+    const Shape& shape = raw.info->shape;
+    check(shape.size() == 2, "{}: expected shape [out, in], found {}", raw.where(),
+          shape_text(shape));
+    refuse_column_order(claims, module);
+    StoredTensor tensor;
+    tensor.name = raw.info->name;
+    tensor.format = this;
+    tensor.shape = shape;
+    tensor.bits = scheme.bits;
+    tensor.block_cols = group_columns(raw, scheme, shape[1]);
+    const Shape grid{shape[0], scale_columns(shape[1], tensor.block_cols)};
+    const RawTensor scale = companion(claims, raw, module + ".weight_scale");
+    check_scale_shape(scale, grid);
+    tensor.parts = {raw, scale};
+    const std::string zero_name = module + ".weight_zero_point";
+    if (!scheme.symmetric || claims.find(zero_name)) {
+      const RawTensor zero = companion(claims, raw, zero_name);
+      check(zero.info->dtype == Dtype::i8 && zero.info->shape == grid,
+            "{}: expected I8 {}, found {} {}", zero.where(), shape_text(grid),
+            dtype_name(zero.info->dtype), shape_text(zero.info->shape));
+      tensor.parts.push_back(zero);
+    }
+    claims.yield(std::move(tensor));
+  }
+
+  static std::vector<int8_t> read_zero_points(const StoredTensor& tensor, int64_t row_begin,
+                                              int64_t row_end) {
+    const RawTensor& zero = tensor.parts[2];
+    const int64_t groups = zero.info->shape[1];
+    const TensorBytes bytes = zero.file->read(*zero.info, row_begin * groups, row_end * groups);
+    const auto* values = reinterpret_cast<const int8_t*>(bytes.data());
+    const std::span<const int8_t> codes(values, static_cast<size_t>(bytes.size()));
+    check_codes(zero, codes, tensor.bits, row_begin, groups);
+    return {codes.begin(), codes.end()};
+  }
+};
+
+}  // namespace
+
+const Format& int_quantized_format() {
+  static const IntQuantizedFormat kFormat;
+  return kFormat;
+}
+
+}  // namespace blockptq

@@ -1,0 +1,16 @@
+#if defined(__x86_64__)
+
+#include "kernels/x86/avx2.h"
+#include "kernels/x86/index_scores_impl.h"
+#include "kernels/x86/kernels.h"
+
+namespace blockptq::kernels {
+
+void index_scores_avx2(const float* dots, const float* weights, int64_t queries, int64_t heads,
+                       int64_t keys, float* out, int64_t out_stride) {
+  index_scores_vectors<Avx2>(dots, weights, queries, heads, keys, out, out_stride);
+}
+
+}  // namespace blockptq::kernels
+
+#endif

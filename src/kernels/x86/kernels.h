@@ -1,0 +1,71 @@
+// The x86 versions of the kernels; the headers in kernels/ say what they do.
+//
+// A kernel is a template over the vectors of an instruction set (x_impl.h over avx2.h or avx512.h)
+// and one instance per instruction set (x_avx2.cpp, x_avx512.cpp). Those files may run on the
+// chosen level only, so they call no inline function that other files call: the linker could keep
+// their copy.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cross_entropy.h"
+#include "kernels/fp8_block.h"
+#include "kernels/int_weights.h"
+#include "kernels/masked_softmax.h"
+#include "kernels/rope.h"
+#include "kernels/types.h"
+
+namespace blockptq::kernels {
+
+void accumulate_softmax_avx2(const void* logits, FloatType type, int64_t tokens, int64_t width,
+                             int64_t stride, SoftmaxStats* stats);
+void accumulate_softmax_avx512(const void* logits, FloatType type, int64_t tokens, int64_t width,
+                               int64_t stride, SoftmaxStats* stats);
+
+void convert_avx2(const void* in, FloatType in_type, int64_t count, FloatType out_type, void* out);
+void convert_avx512(const void* in, FloatType in_type, int64_t count, FloatType out_type,
+                    void* out);
+
+bool decode_fp8_block_avx2(const Fp8BlockMatrix& matrix, int64_t row_begin, int64_t row_end,
+                           FloatType type, void* out);
+bool decode_fp8_block_avx512(const Fp8BlockMatrix& matrix, int64_t row_begin, int64_t row_end,
+                             FloatType type, void* out);
+
+void decode_int_avx2(const IntMatrix& matrix, int64_t row_begin, int64_t row_end, FloatType type,
+                     void* out);
+void decode_int_avx512(const IntMatrix& matrix, int64_t row_begin, int64_t row_end, FloatType type,
+                       void* out);
+
+void index_scores_avx2(const float* dots, const float* weights, int64_t queries, int64_t heads,
+                       int64_t keys, float* out, int64_t out_stride);
+void index_scores_avx512(const float* dots, const float* weights, int64_t queries, int64_t heads,
+                         int64_t keys, float* out, int64_t out_stride);
+
+void masked_softmax_avx2(const void* scores, FloatType in_type, int64_t heads, int64_t queries,
+                         int64_t keys, float scale, const Visibility& visible, FloatType out_type,
+                         void* out, float* row);
+void masked_softmax_avx512(const void* scores, FloatType in_type, int64_t heads, int64_t queries,
+                           int64_t keys, float scale, const Visibility& visible, FloatType out_type,
+                           void* out, float* row);
+
+void rms_norm_avx2(const void* in, FloatType type, int64_t in_stride, const int64_t* rows,
+                   int64_t count, int64_t dim, const float* weight, double eps, void* out);
+void rms_norm_avx512(const void* in, FloatType type, int64_t in_stride, const int64_t* rows,
+                     int64_t count, int64_t dim, const float* weight, double eps, void* out);
+
+void rotate_avx2(const void* in, HeadStrides in_strides, FloatType type, int64_t tokens,
+                 int64_t heads, int64_t dim, const float* cos, const float* sin, bool interleaved,
+                 void* out, HeadStrides out_strides);
+void rotate_avx512(const void* in, HeadStrides in_strides, FloatType type, int64_t tokens,
+                   int64_t heads, int64_t dim, const float* cos, const float* sin, bool interleaved,
+                   void* out, HeadStrides out_strides);
+
+void scatter_add_rows_avx2(const void* in, FloatType type, const float* weights,
+                           const int64_t* rows, int64_t count, int64_t dim, void* out);
+void scatter_add_rows_avx512(const void* in, FloatType type, const float* weights,
+                             const int64_t* rows, int64_t count, int64_t dim, void* out);
+
+void swiglu_avx2(const void* gate, const void* up, FloatType type, int64_t count, void* out);
+void swiglu_avx512(const void* gate, const void* up, FloatType type, int64_t count, void* out);
+
+}  // namespace blockptq::kernels

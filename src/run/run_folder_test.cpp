@@ -1,0 +1,81 @@
+#include "run/run_folder.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <optional>
+
+#include "base/error.h"
+
+namespace blockptq {
+namespace {
+
+class RunFolderTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = std::filesystem::path(testing::TempDir()) /
+              testing::UnitTest::GetInstance()->current_test_info()->name();
+    std::filesystem::remove_all(folder_);
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  std::string refusal(const Json& description) {
+    try {
+      const RunFolder run(folder_, description, false);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return {};
+  }
+
+  std::filesystem::path folder_;
+};
+
+TEST_F(RunFolderTest, KeepsTheNewestStates) {
+  const at::Tensor states = at::randn({2, 3, 4}).to(at::kBFloat16);
+  {
+    const RunFolder run(folder_, {{"model", "a"}}, false);
+    EXPECT_EQ(run.newest_states(9), std::nullopt);
+    run.save_states(1, at::zeros({1}));
+    run.save_states(3, states);
+  }
+  const RunFolder again(folder_, {{"model", "a"}}, false);
+  EXPECT_EQ(again.newest_states(9), 3);
+  EXPECT_EQ(again.newest_states(2), std::nullopt);
+  EXPECT_EQ(again.load_states(1), std::nullopt);
+  EXPECT_TRUE(at::equal(*again.load_states(3), states));
+}
+
+TEST_F(RunFolderTest, RefusesAnotherRunAndNamesTheKey) {
+  { const RunFolder run(folder_, {{"model", "a"}, {"text", "t"}}, false); }
+  EXPECT_THAT(refusal({{"model", "b"}, {"text", "t"}}), testing::HasSubstr("model"));
+  EXPECT_THAT(refusal({{"model", "a"}, {"text", "u"}}), testing::HasSubstr("--restart"));
+  EXPECT_EQ(refusal({{"model", "a"}, {"text", "t"}}), "");
+}
+
+TEST_F(RunFolderTest, RestartThrowsStatesAway) {
+  {
+    const RunFolder run(folder_, {{"model", "a"}}, false);
+    run.save_states(2, at::zeros({1}));
+  }
+  const RunFolder run(folder_, {{"model", "b"}}, true);
+  EXPECT_EQ(run.newest_states(9), std::nullopt);
+}
+
+TEST_F(RunFolderTest, OneProcessAtATime) {
+  const RunFolder run(folder_, {{"model", "a"}}, false);
+  EXPECT_THAT(refusal({{"model", "a"}}), testing::HasSubstr("another process"));
+}
+
+TEST_F(RunFolderTest, TruncatedStatesAreRefused) {
+  const RunFolder run(folder_, {{"model", "a"}}, false);
+  run.save_states(1, at::randn({64}));
+  std::filesystem::resize_file(folder_ / "states_001.safetensors", 100);
+  EXPECT_THROW(run.load_states(1), Error);
+}
+
+}  // namespace
+}  // namespace blockptq
