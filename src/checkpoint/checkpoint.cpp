@@ -127,8 +127,9 @@ void Checkpoint::gather_rows(const StoredTensor& tensor, std::span<const int64_t
   const int64_t out_row_bytes = tensor.row_size() * kernels::element_size(type);
   auto* out_row = static_cast<uint8_t*>(out);
   for (const int64_t row : rows) {
-    check(row >= 0 && row < tensor.rows(), "{}: expected a row below {}, found {}", tensor.where(),
-          tensor.rows(), row);
+    if (row < 0 || row >= tensor.rows()) {
+      fail("{}: expected a row below {}, found {}", tensor.where(), tensor.rows(), row);
+    }
     tensor.format->decode_rows(tensor, row, row + 1, type, out_row);
     out_row += out_row_bytes;
   }

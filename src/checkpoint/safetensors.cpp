@@ -101,8 +101,10 @@ TensorInfo parse_tensor(const std::string& name, const JsonView& entry, std::str
         where, begin, end, data_size);
   tensor.offset = begin;
   tensor.nbytes = shape_nbytes(tensor.shape, tensor.dtype, where);
-  check(tensor.nbytes == end - begin, "{}: {} {} has {} bytes, data_offsets [{}, {}] span {}",
-        where, dtype, shape_text(tensor.shape), tensor.nbytes, begin, end, end - begin);
+  if (tensor.nbytes != end - begin) {
+    fail("{}: {} {} has {} bytes, data_offsets [{}, {}] span {}", where, dtype,
+         shape_text(tensor.shape), tensor.nbytes, begin, end, end - begin);
+  }
   return tensor;
 }
 

@@ -145,7 +145,7 @@ class Evaluation {
   EvalResult run();
 
  private:
-  at::Tensor tokens_CL() const;
+  at::Tensor tokens() const;
   void open_states();
   void run_block(PieceStream& stream, int64_t block);
   void save_if_due(int64_t next_block);
@@ -167,7 +167,7 @@ class Evaluation {
   Clock::time_point last_save_ = Clock::now();
 };
 
-at::Tensor Evaluation::tokens_CL() const {
+at::Tensor Evaluation::tokens() const {
   return at::from_blob(const_cast<int32_t*>(windows_.ids.data()),
                        {windows_.count(), windows_.seq_len}, at::TensorOptions(at::kInt));
 }
@@ -238,7 +238,7 @@ at::Tensor Evaluation::losses(PieceStream& stream, Unit unit, int64_t shift) {
   }
   const int64_t length = windows_.seq_len - shift;
   at::Tensor targets_CL = at::full({windows_.count(), windows_.seq_len}, -1, at::kInt);
-  targets_CL.slice(1, 0, length).copy_(tokens_CL().slice(1, shift));
+  targets_CL.slice(1, 0, length).copy_(tokens().slice(1, shift));
   const ModelTensor& head = head_weight(table_, unit);
   const int64_t pieces = ceil_div(head.shape[0], head_tile_rows(head, options_.type));
   return target_losses(stream, pieces, states_CLD_.flatten(0, 1), targets_CL.flatten())

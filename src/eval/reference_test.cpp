@@ -168,7 +168,7 @@ TEST_P(Reference, SameLossesWithLittleMemory) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Reference, testing::ValuesIn(sources()),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& source) { return source.param.name; });
 
 }  // namespace
 }  // namespace blockptq

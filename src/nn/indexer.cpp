@@ -72,7 +72,8 @@ at::Tensor Indexer::select(const Exec& exec, const Activation& q_residual_TQ,
     scores_QT.masked_fill_(rows_QT.logical_not(), -std::numeric_limits<float>::infinity());
     // Scores tie often (relu makes exact zeros). Whole rows and ATen's choice, as the published
     // code has it.
-    const at::Tensor keys = std::get<1>(scores_QT.topk(spec.top_k, -1));
+    const at::Tensor keys =
+        std::get<1>(scores_QT.topk(spec.top_k, -1, /*largest=*/true, /*sorted=*/false));
     rows_QT.logical_and_(at::zeros_like(rows_QT).scatter_(-1, keys, true));
   }
   return selected_TT;

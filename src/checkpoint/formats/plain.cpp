@@ -49,8 +49,9 @@ class PlainFormat final : public Format {
                    kernels::FloatType type, void* out) const override {
     const RawTensor& raw = tensor.parts.front();
     const auto stored = float_type(raw.info->dtype);
-    check(stored.has_value(), "{}: expected F32, BF16 or F16, found {}", raw.where(),
-          dtype_name(raw.info->dtype));
+    if (!stored) {
+      fail("{}: expected F32, BF16 or F16, found {}", raw.where(), dtype_name(raw.info->dtype));
+    }
     const int64_t row_bytes = tensor.row_size() * dtype_size(raw.info->dtype);
     const TensorBytes bytes = raw.file->read(*raw.info, row_begin * row_bytes, row_end * row_bytes);
     kernels::convert(bytes.data(), *stored, (row_end - row_begin) * tensor.row_size(), type, out);

@@ -9,8 +9,9 @@ namespace blockptq {
 
 RawTensor companion(const Claims& claims, const RawTensor& tensor, const std::string& name) {
   const auto found = claims.find(name);
-  check(found.has_value(), "{}: {} without its {}", tensor.where(), dtype_name(tensor.info->dtype),
-        name);
+  if (!found) {
+    fail("{}: {} without its {}", tensor.where(), dtype_name(tensor.info->dtype), name);
+  }
   return *found;
 }
 
@@ -19,8 +20,10 @@ void check_scale_shape(const RawTensor& scale, const Shape& expected) {
   check(float_type(info.dtype).has_value(),
         "{}: expected scales of type F32, BF16 or F16, found {}", scale.where(),
         dtype_name(info.dtype));
-  check(info.shape == expected, "{}: expected shape {}, found {}", scale.where(),
-        shape_text(expected), shape_text(info.shape));
+  if (info.shape != expected) {
+    fail("{}: expected shape {}, found {}", scale.where(), shape_text(expected),
+         shape_text(info.shape));
+  }
 }
 
 std::vector<float> read_scales(const RawTensor& scale, int64_t row_begin, int64_t row_end) {
@@ -32,9 +35,10 @@ std::vector<float> read_scales(const RawTensor& scale, int64_t row_begin, int64_
   kernels::convert(bytes.data(), float_type(info.dtype).value(),
                    static_cast<int64_t>(values.size()), kernels::FloatType::f32, values.data());
   for (size_t i = 0; i < values.size(); ++i) {
-    check(std::isfinite(values[i]) && values[i] > 0,
-          "{}: expected finite scales > 0, found {} at [{}, {}]", scale.where(), values[i],
-          row_begin + static_cast<int64_t>(i) / cols, static_cast<int64_t>(i) % cols);
+    if (!std::isfinite(values[i]) || values[i] <= 0) {
+      fail("{}: expected finite scales > 0, found {} at [{}, {}]", scale.where(), values[i],
+           row_begin + static_cast<int64_t>(i) / cols, static_cast<int64_t>(i) % cols);
+    }
   }
   return values;
 }
