@@ -134,6 +134,8 @@ INDEX_DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no_weight_map": (lambda m: edit_json(m / INDEX_NAME, lambda i: i.pop("weight_map")), "weight_map"),
     "no_json": (lambda m: (m / INDEX_NAME).write_text("{"), INDEX_NAME),
     "lfs_pointer": (lambda m: (m / INDEX_NAME).write_bytes(LFS_POINTER), INDEX_NAME),
+    "escapes_in_a_tensor_name": (lambda m: add_tensor(m, "model.x\n\x1b[31m", FIRST_SHARD), "model.x"),
+    "escapes_in_a_shard_name": (lambda m: rename_shard(m, "model\n\x1b[31m.safetensors"), EMBEDDING),
     "no_index": (lambda m: (m / INDEX_NAME).unlink(), ".safetensors"),
 }  # fmt: skip
 
@@ -147,10 +149,21 @@ def test_damaged_index(tmp_path: Path, model: Path, damage: Callable[[Path], obj
 # --- FP8 -------------------------------------------------------------------------------------------
 
 
-def drop_tensor(model: Path, name: str) -> None:
-    """Renames a tensor, in its shard and in the index, to one that nothing knows."""
-    edit_index(model, lambda weights: weights.update({"model.unknown": weights.pop(name)}))
-    edit_header(model / FIRST_SHARD, lambda header: header.update({"model.unknown": header.pop(name)}))
+def rename_scale(model: Path) -> None:
+    edit_index(model, lambda weights: weights.update({"model.unknown": weights.pop(FP8_SCALE)}))
+    edit_header(model / FIRST_SHARD, lambda header: header.update({"model.unknown": header.pop(FP8_SCALE)}))
+
+
+def add_lone_scale(model: Path) -> None:
+    add_tensor(model, "model.x.weight_scale_inv", into=FIRST_SHARD)
+    edit_index(model, lambda weights: weights.update({"model.x.weight_scale_inv": FIRST_SHARD}))
+
+
+def shrink_blocks(model: Path) -> None:
+    def shrink(config: dict[str, Any]) -> None:
+        config["quantization_config"]["weight_block_size"] = [64, 64]
+
+    edit_json(model / "config.json", shrink)
 
 
 def reshape_scale(model: Path) -> None:
@@ -160,9 +173,10 @@ def reshape_scale(model: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "named"),
     [
-        pytest.param(lambda m: drop_tensor(m, FP8_SCALE), FP8_WEIGHT, id="weight_without_scale"),
-        pytest.param(lambda m: drop_tensor(m, FP8_WEIGHT), FP8_WEIGHT, id="scale_without_weight"),
+        pytest.param(rename_scale, FP8_WEIGHT, id="weight_without_scale"),
+        pytest.param(add_lone_scale, "model.x.weight", id="scale_without_weight"),
         pytest.param(reshape_scale, FP8_SCALE, id="wrong_scale_grid"),
+        pytest.param(shrink_blocks, "_scale_inv", id="grid_of_other_blocks"),
     ],
 )
 def test_fp8_pairs_that_do_not_fit(tmp_path: Path, model: Path, damage: Callable[[Path], object], named: str) -> None:
@@ -243,7 +257,6 @@ def test_bad_number_in_the_last_block(tmp_path: Path, model: Path) -> None:
         ("quantization_config", "fp8"),
         ("quantization_config", {"quant_method": "awq"}),
         ("quantization_config", {"quant_method": "fp8", "weight_block_size": [0, 128]}),
-        ("quantization_config", {"quant_method": "fp8", "weight_block_size": [64, 64]}),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -260,6 +273,11 @@ def test_bad_rope_scaling(tmp_path: Path, model: Path, key: str) -> None:
     message = refused("eval", "--model", model, *SHORT, nothing_in=tmp_path)
     assert "config.json" in message
     assert "rope_scaling" in message
+
+
+def test_escapes_in_the_config_are_not_printed(tmp_path: Path, model: Path) -> None:
+    edit_json(model / "config.json", lambda config: config.update(model_type="x\n\x1b[31m\x07"))
+    assert "config.json" in refused("eval", "--model", model, *SHORT, nothing_in=tmp_path)
 
 
 def test_unknown_model_type_lists_the_known(tmp_path: Path, model: Path) -> None:

@@ -60,7 +60,6 @@ TOKENIZER_DAMAGE: dict[str, Callable[[dict[str, Any]], object]] = {
     "unknown_post_processor": lambda t: t.update(post_processor={"type": "BertProcessing"}),
     "bad_regular_expression": lambda t: t["pre_tokenizer"]["pretokenizers"][0].update(pattern={"Regex": "(["}),
     "dropout": lambda t: t["model"].update(dropout=0.1),
-    "byte_fallback": lambda t: t["model"].update(byte_fallback=True),
     "vocabulary_is_an_array": lambda t: t["model"].update(vocab=[]),
     "no_model": lambda t: t.pop("model"),
 }

@@ -37,7 +37,9 @@ MODEST = Case(
     ),
     seq_len=512, chunks=4, fp8=False,
 )  # fmt: skip
-REAL = Case(replace(PRESETS["deepseek"], experts=16, blocks=2, dense_blocks=0), seq_len=1024, chunks=4, fp8=True)
+REAL = Case(
+    replace(PRESETS["deepseek"], experts=16, blocks=2, dense_blocks=0, index_topk=256), seq_len=512, chunks=4, fp8=True
+)
 
 needs_space = pytest.mark.skipif(
     os.environ.get(LARGE_TESTS) != "1", reason=f"real DeepSeek sizes, 8 GB of disk: {LARGE_TESTS}=1"

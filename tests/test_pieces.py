@@ -140,7 +140,11 @@ def test_failing_write_leaves_nothing_half_written(tmp_path: Path) -> None:
 def test_progress_is_shown_on_a_terminal_only() -> None:
     terminal, other_end = os.openpty()
     process = subprocess.Popen(
-        [binary(), "eval", *map(str, SHORT)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=other_end, env=ENVIRONMENT
+        [binary(), "eval", *map(str, SHORT)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=other_end,
+        env=ENVIRONMENT,
     )
     os.close(other_end)
     shown = b""

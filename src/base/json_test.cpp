@@ -54,7 +54,7 @@ TEST(JsonTest, RefusesWhatTheLibraryWouldPass) {
 TEST(JsonTest, RefusesWhatIsNotJson) {
   for (const char* text :
        {"", " ", "{", "{}}", "[1,]", "nan", "'a'", "{\"a\":1,}", "01", "// x", "\"\xff\"",
-        "\"\xc0\xaf\"", "\"\xed\xa0\x80\"", "\"\\ud800\"", "\"a\nb\""}) {
+        "\"\xc0\xaf\"", "\"\xed\xa0\x80\"", R"("\ud800")", "\"a\nb\""}) {
     EXPECT_THAT(refusal(text), HasSubstr("dir/file.json: not valid JSON at byte")) << text;
   }
 }

@@ -146,11 +146,11 @@ TEST_F(CheckpointTest, ManyThreadsDecode) {
   const Checkpoint checkpoint = open_with({make_tensor("w", Dtype::f32, {512, 512}, values)});
   std::vector<std::thread> threads;
   std::vector<int> equal(4, 0);
-  for (size_t t = 0; t < equal.size(); ++t) {
-    threads.emplace_back([&, t] {
+  for (int& count : equal) {
+    threads.emplace_back([&] {
       for (int i = 0; i < 20; ++i) {
         checkpoint.prefetch(checkpoint.at("w"));
-        equal[t] += decode(checkpoint, "w") == values ? 1 : 0;
+        count += decode(checkpoint, "w") == values ? 1 : 0;
         checkpoint.release(checkpoint.at("w"));
       }
     });

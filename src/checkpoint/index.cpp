@@ -50,7 +50,8 @@ fs::path resolve_shard(const fs::path& folder, const std::string& name) {
 /// What a folder without weights holds instead, as the end of a message.
 std::string other_weights(const fs::path& folder) {
   std::set<std::string> suffixes;
-  for (const auto& entry : fs::directory_iterator(folder)) {
+  std::error_code status;
+  for (const auto& entry : fs::directory_iterator(folder, status)) {
     const std::string suffix = entry.path().extension().string();
     for (const std::string_view unsafe : {".bin", ".pt", ".pth", ".ckpt", ".pkl"}) {
       if (suffix == unsafe) {

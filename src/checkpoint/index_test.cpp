@@ -57,6 +57,7 @@ class FolderTest : public testing::Test {
  protected:
   void shard(std::string_view file, const std::vector<std::string>& names) {
     std::vector<testing_support::TestTensor> tensors;
+    tensors.reserve(names.size());
     for (const std::string& name : names) {
       tensors.push_back(make_tensor<uint8_t>(name, Dtype::u8, {1}, {1}));
     }

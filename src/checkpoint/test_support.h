@@ -4,9 +4,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -79,6 +79,7 @@ TestTensor make_tensor(std::string name, Dtype dtype, Shape shape, const std::ve
 
 inline void write_shard(const std::filesystem::path& path, const std::vector<TestTensor>& tensors) {
   std::vector<TensorToWrite> to_write;
+  to_write.reserve(tensors.size());
   for (const TestTensor& tensor : tensors) {
     to_write.push_back({tensor.spec, tensor.bytes.data()});
   }

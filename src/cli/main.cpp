@@ -115,6 +115,7 @@ int run(int argc, char** argv) {
 }  // namespace blockptq::cli
 
 int main(int argc, char** argv) {
+  blockptq::configure_allocator();
   try {
     return blockptq::cli::run(argc, argv);
   } catch (const blockptq::Stopped& stopped) {

@@ -1,5 +1,7 @@
 #include "eval/block_runner.h"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
 #include <utility>
 #include <vector>

@@ -1,6 +1,6 @@
 #include "eval/evaluate.h"
 
-#include <ATen/Functions.h>
+#include <ATen/ATen.h>
 
 #include <algorithm>
 #include <array>
@@ -321,8 +321,7 @@ EvalPlan plan_evaluation(const Checkpoint& checkpoint, const Model& model, int64
   plan.blocks = route.end - route.begin;
   plan.bytes_to_read = stored_bytes(checkpoint, pieces);
   for (const PieceSpec& piece : pieces) {
-    const int64_t bytes = loader.loaded_bytes(piece);
-    plan.weights_bytes = std::max(plan.weights_bytes, bytes + bytes / 2);
+    plan.weights_bytes = std::max(plan.weights_bytes, 2 * loader.loaded_bytes(piece));
   }
   const int64_t fixed = plan.states_bytes + plan.weights_bytes + kRuntimeBytes;
   const int64_t room = options.max_memory > 0 ? options.max_memory - fixed : kMaxWorkspace;

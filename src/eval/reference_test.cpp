@@ -27,6 +27,10 @@ struct Source {
   std::filesystem::path folder;
 };
 
+void PrintTo(const Source& source, std::ostream* stream) {
+  *stream << source.name;
+}
+
 /// The model that ships with the project, and the ones of BLOCKPTQ_TEST_MODELS.
 std::vector<Source> sources() {
   const char* root = std::getenv("BLOCKPTQ_TEST_MODELS");

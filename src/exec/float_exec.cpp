@@ -1,5 +1,6 @@
-#include "exec/exec.h"
+#include <ATen/ATen.h>
 
+#include "exec/exec.h"
 namespace blockptq {
 
 Weight Weight::rows(int64_t begin, int64_t end) const {

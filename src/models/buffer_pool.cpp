@@ -11,7 +11,7 @@ namespace blockptq {
 namespace {
 
 constexpr size_t kAlignment = 64;
-constexpr size_t kMaxFree = 2;  // one for the stream, one for its prefetch
+constexpr size_t kMaxFree = 1;  // dropped by the consumer, next for the prefetch
 constexpr size_t kMaxKeptBytes = size_t{256}
                                  << 20;  // a larger buffer is an attention's: one a block
 

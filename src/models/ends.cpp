@@ -1,6 +1,6 @@
 #include "models/ends.h"
 
-#include <ATen/Functions.h>
+#include <ATen/ATen.h>
 
 #include <algorithm>
 

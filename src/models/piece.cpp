@@ -1,5 +1,7 @@
 #include "models/piece.h"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
 #include <functional>
 #include <numeric>
@@ -103,7 +105,8 @@ PieceStream::PieceStream(PieceLoader& loader, std::vector<PieceSpec> specs)
     : loader_(loader), specs_(std::move(specs)) {
   for (const PieceSpec& spec : specs_) {
     bytes_.push_back(loader_.loaded_bytes(spec));
-    limit_ = std::max(limit_, bytes_.back() + bytes_.back() / 2);
+    const bool expert = spec.tensors.front().spec.unit == Unit::expert;
+    limit_ = std::max(limit_, bytes_.back() + (expert ? bytes_.back() : bytes_.back() / 2));
   }
   thread_ = std::thread([this] { run(); });
 }

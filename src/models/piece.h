@@ -75,7 +75,8 @@ class PieceLoader {
 };
 
 /// Loads pieces one after the other on a thread of its own, one ahead of the consumer as far as
-/// memory allows: the pieces held together never exceed one and a half times the largest.
+/// memory allows: the pieces held together never exceed one and a half times the largest, or two
+/// experts.
 class PieceStream {
  public:
   PieceStream(PieceLoader& loader, std::vector<PieceSpec> specs);

@@ -1,5 +1,7 @@
 #include "nn/attend.h"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
 #include <limits>
 

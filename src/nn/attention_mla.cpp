@@ -1,5 +1,7 @@
 #include "nn/attention_mla.h"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
 #include <cmath>
 #include <utility>

@@ -1,5 +1,7 @@
 #include "nn/indexer.h"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>

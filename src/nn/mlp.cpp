@@ -1,5 +1,7 @@
 #include "nn/mlp.h"
 
+#include <ATen/ATen.h>
+
 #include "exec/float_type.h"
 #include "kernels/swiglu.h"
 #include "nn/fused.h"

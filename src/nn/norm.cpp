@@ -1,5 +1,7 @@
 #include "nn/norm.h"
 
+#include <ATen/ATen.h>
+
 #include "exec/float_type.h"
 #include "kernels/rms_norm.h"
 #include "nn/fused.h"

@@ -1,5 +1,7 @@
 #include "nn/rope.h"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numbers>

@@ -1,5 +1,7 @@
 #include "nn/router.h"
 
+#include <ATen/ATen.h>
+
 #include <limits>
 #include <utility>
 

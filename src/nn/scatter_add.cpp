@@ -1,5 +1,7 @@
 #include "nn/scatter_add.h"
 
+#include <ATen/ATen.h>
+
 #include "exec/float_type.h"
 #include "kernels/scatter_add.h"
 #include "nn/fused.h"

@@ -1,6 +1,6 @@
 #include "run/run_folder.h"
 
-#include <ATen/Functions.h>
+#include <ATen/ATen.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -19,15 +19,10 @@ namespace {
 
 constexpr std::string_view kStatesPrefix = "states_";
 
-int lock_folder(const std::filesystem::path& folder) {
-  const std::filesystem::path path = folder / ".lock";
-  const int lock = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  check(lock >= 0, "{}: cannot create the lock file: the folder must be writable", path.string());
-  if (::flock(lock, LOCK_EX | LOCK_NB) != 0) {
-    ::close(lock);
-    fail("{}: another process works in this folder", folder.string());
-  }
-  return lock;
+/// The folder, created if need be.
+const std::filesystem::path& made(const std::filesystem::path& folder) {
+  make_folder(folder);
+  return folder;
 }
 
 void check_same_run(const std::filesystem::path& path, const Json& found, const Json& wanted) {
@@ -64,10 +59,23 @@ at::ScalarType scalar_type(Dtype dtype, const std::filesystem::path& path) {
 
 }  // namespace
 
+FolderLock::FolderLock(const std::filesystem::path& folder) {
+  const std::filesystem::path path = folder / ".lock";
+  descriptor_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  check(descriptor_ >= 0, "{}: cannot create the lock file: the folder must be writable",
+        path.string());
+  if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
+    ::close(descriptor_);
+    fail("{}: another process works in this folder", folder.string());
+  }
+}
+
+FolderLock::~FolderLock() {
+  ::close(descriptor_);
+}
+
 RunFolder::RunFolder(const std::filesystem::path& folder, const Json& description, bool restart)
-    : folder_(folder) {
-  make_folder(folder);
-  lock_ = lock_folder(folder);
+    : folder_(made(folder)), lock_(folder) {
   const std::filesystem::path path = folder / "run.json";
   if (std::filesystem::exists(path) && !restart) {
     check_same_run(path, parse_json(read_file(path), path.string()), description);
@@ -77,10 +85,6 @@ RunFolder::RunFolder(const std::filesystem::path& folder, const Json& descriptio
     std::filesystem::remove(states_path(block));
   }
   write_file_atomically(path, description.dump(2) + "\n");
-}
-
-RunFolder::~RunFolder() {
-  ::close(lock_);
 }
 
 std::filesystem::path RunFolder::states_path(int64_t block) const {

@@ -15,15 +15,25 @@
 
 namespace blockptq {
 
+/// Held while a process works in a folder.
+class FolderLock {
+ public:
+  /// Error when another process holds it, or the folder is not writable.
+  explicit FolderLock(const std::filesystem::path& folder);
+  ~FolderLock();
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  int descriptor_;
+};
+
 class RunFolder {
  public:
   /// Creates or continues the run in `folder`. Error when another process works there, or when the
   /// folder holds a run whose description differs (the first differing key is named); `restart`
   /// throws such a run away instead.
   RunFolder(const std::filesystem::path& folder, const Json& description, bool restart);
-  ~RunFolder();
-  RunFolder(const RunFolder&) = delete;
-  RunFolder& operator=(const RunFolder&) = delete;
 
   /// The states that enter `block`, if they are here.
   std::optional<at::Tensor> load_states(int64_t block) const;
@@ -36,7 +46,7 @@ class RunFolder {
   std::filesystem::path states_path(int64_t block) const;
 
   std::filesystem::path folder_;
-  int lock_ = -1;
+  FolderLock lock_;
 };
 
 }  // namespace blockptq

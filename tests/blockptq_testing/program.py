@@ -61,7 +61,9 @@ def run_blockptq(
         seconds = time.monotonic() - start
         out.seek(0)
         err.seek(0)
-        return Finished(process.returncode, out.read().decode(), err.read().decode(), max_rss, seconds)
+        # Bytes that are no UTF-8 become surrogates, which no test takes for printable.
+        stdout, stderr = (file.read().decode(errors="surrogateescape") for file in (out, err))
+        return Finished(process.returncode, stdout, stderr, max_rss, seconds)
 
 
 def _wait(process: subprocess.Popen[bytes], deadline: float) -> int:

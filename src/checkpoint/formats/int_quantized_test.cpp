@@ -23,6 +23,7 @@ class IntQuantizedTest : public testing_support::FormatTest {
  protected:
   static std::vector<int8_t> codes(int bits) {
     std::vector<int8_t> values;
+    values.reserve(kRows * kCols);
     const int levels = 1 << bits;
     for (int i = 0; i < kRows * kCols; ++i) {
       values.push_back(static_cast<int8_t>(i * 23 % levels - levels / 2));
@@ -48,9 +49,9 @@ class IntQuantizedTest : public testing_support::FormatTest {
     for (int64_t row = 0; row < kRows; ++row) {
       for (int64_t col = 0; col < kCols; ++col) {
         const auto group = static_cast<size_t>(row * groups + col / (kCols / groups));
-        const int zero = zero_points.empty() ? 0 : zero_points[group];
-        const int code = values[static_cast<size_t>(row * kCols + col)];
-        result.push_back(static_cast<float>(code - zero) * scales(groups)[group]);
+        const float zero = zero_points.empty() ? 0.0F : static_cast<float>(zero_points[group]);
+        const auto code = static_cast<float>(values[static_cast<size_t>(row * kCols + col)]);
+        result.push_back((code - zero) * scales(groups)[group]);
       }
     }
     return result;
@@ -102,7 +103,7 @@ TEST_F(IntQuantizedTest, ScalesMayBeHalfPrecision) {
   configure(config(8, R"("channel")"));
   std::vector<float> wanted;
   for (const int8_t code : codes(8)) {
-    wanted.push_back(code * 0.5F);
+    wanted.push_back(static_cast<float>(code) * 0.5F);
   }
   for (const auto& [dtype, half] :
        {std::pair(Dtype::bf16, 0x3f00), std::pair(Dtype::f16, 0x3800)}) {
@@ -154,27 +155,6 @@ TEST_F(IntQuantizedTest, RefusesBadScales) {
                                                              {kRows, 1}, {1, 1, bad, 1, 1})}),
         HasSubstr("tensor a.weight_scale: expected finite scales > 0, found "));
   }
-}
-
-TEST(IntQuantizedReferenceTest, DecodesTheModelThatOthersWrote) {
-  const std::filesystem::path folder(BLOCKPTQ_SOURCE_DIR
-                                     "/../shared/models/tiny-v32-llmcompressor-w4a8");
-  if (!std::filesystem::exists(folder)) {
-    GTEST_SKIP() << "the tiny models are not here";
-  }
-  const Checkpoint checkpoint = Checkpoint::open(folder);
-  int four = 0;
-  int eight = 0;
-  for (const StoredTensor& tensor : checkpoint.tensors()) {
-    std::vector<float> out(static_cast<size_t>(tensor.rows() * tensor.row_size()));
-    checkpoint.decode(tensor, kernels::FloatType::f32, out.data());
-    four += tensor.bits == 4 ? 1 : 0;
-    eight += tensor.bits == 8 ? 1 : 0;
-    EXPECT_EQ(tensor.bits == 4, tensor.name.find(".experts.") != std::string::npos) << tensor.name;
-  }
-  EXPECT_EQ(four, 4 * 16 * 3);
-  EXPECT_EQ(eight, 228 - 4 * 16 * 3);
-  EXPECT_EQ(checkpoint.bytes_read(), checkpoint.total_bytes());
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include "models/deepseek/deepseek.h"
 
+#include <ATen/ATen.h>
+
 #include <utility>
 
 #include "models/deepseek/config.h"
