@@ -11,7 +11,6 @@ namespace blockptq {
 namespace {
 
 constexpr size_t kAlignment = 64;
-constexpr size_t kMaxFree = 1;  // dropped by the consumer, next for the prefetch
 constexpr size_t kMaxKeptBytes = size_t{256}
                                  << 20;  // a larger buffer is an attention's: one a block
 
@@ -19,27 +18,19 @@ constexpr size_t kMaxKeptBytes = size_t{256}
 
 struct BufferPool::State {
   struct Buffer {
-    std::byte* data;
-    size_t size;
+    std::byte* data = nullptr;
+    size_t size = 0;
   };
 
-  ~State() {
-    for (const Buffer& buffer : free_buffers) {
-      std::free(buffer.data);
-    }
-  }
+  ~State() { std::free(spare.data); }
 
   Buffer take(size_t bytes) {
     {
       const std::lock_guard lock(mutex);
-      const auto fit = std::find_if(free_buffers.begin(), free_buffers.end(), [&](const Buffer& b) {
-        return b.size >= bytes && b.size / 2 <= bytes;
-      });
-      if (fit != free_buffers.end()) {
-        const Buffer buffer = *fit;
-        free_buffers.erase(fit);
-        return buffer;
+      if (spare.data != nullptr && spare.size >= bytes && spare.size / 2 <= bytes) {
+        return std::exchange(spare, {});
       }
+      std::free(std::exchange(spare, {}).data);  // of another size: the stream has moved on
     }
     auto* data = static_cast<std::byte*>(std::aligned_alloc(kAlignment, bytes));
     if (data == nullptr) {
@@ -50,19 +41,14 @@ struct BufferPool::State {
 
   void give_back(Buffer buffer) {
     const std::lock_guard lock(mutex);
-    if (buffer.size > kMaxKeptBytes) {
-      std::free(buffer.data);
-      return;
+    if (buffer.size <= kMaxKeptBytes) {
+      std::swap(buffer, spare);
     }
-    free_buffers.push_back(buffer);
-    if (free_buffers.size() > kMaxFree) {
-      std::free(free_buffers.front().data);
-      free_buffers.erase(free_buffers.begin());
-    }
+    std::free(buffer.data);
   }
 
   std::mutex mutex;
-  std::vector<Buffer> free_buffers;  // oldest first
+  Buffer spare;  ///< dropped by the consumer of the stream, next for its prefetch
 };
 
 BufferPool::BufferPool() : state_(std::make_shared<State>()) {}
