@@ -9,10 +9,11 @@ namespace blockptq {
 /// Largest resident set of this process so far, in bytes.
 int64_t peak_rss_bytes();
 
-/// Makes the allocator give large blocks back to the kernel at once, so that memory follows what is
-/// in use; glibc's default learns to keep them, and the heap then grows with fragmentation as
-/// blocks pass. Call first in main.
-void configure_allocator();
+/// Makes memory follow what is in use. glibc's allocator learns to keep large blocks, and the heap
+/// then grows with fragmentation as blocks pass; oneDNN keeps the compiled code and scratch of a
+/// thousand matrix shapes, and every expert brings new ones. Call first in main; the environment
+/// has the last word on the caches.
+void configure_memory();
 
 /// Thrown by check_stop once a signal asked the process to stop.
 class Stopped : public std::exception {

@@ -146,6 +146,7 @@ TEST_F(CheckpointTest, ManyThreadsDecode) {
   const Checkpoint checkpoint = open_with({make_tensor("w", Dtype::f32, {512, 512}, values)});
   std::vector<std::thread> threads;
   std::vector<int> equal(4, 0);
+  threads.reserve(equal.size());
   for (int& count : equal) {
     threads.emplace_back([&] {
       for (int i = 0; i < 20; ++i) {

@@ -135,12 +135,12 @@ std::function<void()> add_eval(CLI::App& app) {
   app.add_flag("--dense_attention", args->eval.dense_attention,
                "ignore the indexer: every query sees all earlier keys");
   app.add_flag("--mtp", args->eval.mtp, "evaluate the MTP layer too");
-  app.add_option("--start_block_idx,--begin", args->eval.begin,
+  app.add_option("--begin,--start_block_idx", args->eval.begin,
                  "first block; its input comes from --output_dir")
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--end_block_idx,--end", args->eval.end,
+      ->check(CLI::Range(int64_t{0}, int64_t{100000}));
+  app.add_option("--end,--end_block_idx", args->eval.end,
                  "one past the last block (default: the last; the MTP layer counts after it)")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(int64_t{0}, int64_t{100000}));
   app.add_option("--output_dir", args->eval.run_folder,
                  "keep intermediate states here, to continue from");
   app.add_flag("--restart", args->eval.restart,

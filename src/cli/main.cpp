@@ -14,6 +14,7 @@
 #include "base/system.h"
 #include "cli/command.h"
 #include "cli/version.h"
+#include "text/utf8.h"
 
 namespace blockptq::cli {
 namespace {
@@ -60,8 +61,25 @@ const char* level_name(LogLevel level) {
   return "";
 }
 
+/// `text` on one line and in valid UTF-8: control characters and broken bytes, which a file name or
+/// a checkpoint may bring, as \\xNN.
+std::string printable(const std::string& text) {
+  std::string result;
+  for (size_t i = 0; i < text.size();) {
+    const Utf8Char character = decode_utf8(text, i);
+    if (!character.valid || character.value < 0x20 || character.value == 0x7f) {
+      result += fmt::format("\\x{:02x}", static_cast<unsigned char>(text[i]));
+      ++i;
+    } else {
+      result.append(text, i, character.size);
+      i += character.size;
+    }
+  }
+  return result;
+}
+
 void print_log(LogLevel level, const std::string& message) {
-  fmt::print(stderr, "blockptq: {}: {}\n", level_name(level), message);
+  fmt::print(stderr, "blockptq: {}: {}\n", level_name(level), printable(message));
 }
 
 int report(int code, const std::string& message) {
@@ -115,7 +133,7 @@ int run(int argc, char** argv) {
 }  // namespace blockptq::cli
 
 int main(int argc, char** argv) {
-  blockptq::configure_allocator();
+  blockptq::configure_memory();
   try {
     return blockptq::cli::run(argc, argv);
   } catch (const blockptq::Stopped& stopped) {

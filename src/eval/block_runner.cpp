@@ -64,7 +64,8 @@ void BlockRunner::run_attention(PieceStream& stream, int64_t block, at::Tensor& 
   }
 }
 
-void BlockRunner::run_feed_forward(PieceStream& stream, int64_t block, at::Tensor states_ND) const {
+void BlockRunner::run_feed_forward(PieceStream& stream, int64_t block,
+                                   const at::Tensor& states_ND) const {
   const double eps = model_.spec().rms_norm_eps;
   const int64_t tokens = states_ND.size(0);
   at::Tensor norm_D;

@@ -32,7 +32,7 @@ class BlockRunner {
 
  private:
   void run_attention(PieceStream& stream, int64_t block, at::Tensor& states_CLD) const;
-  void run_feed_forward(PieceStream& stream, int64_t block, at::Tensor states_ND) const;
+  void run_feed_forward(PieceStream& stream, int64_t block, const at::Tensor& states_ND) const;
   void run_experts(PieceStream& stream, int64_t block, const at::Tensor& states_ND,
                    const at::Tensor& norm_D, const at::Tensor& experts_NK,
                    const at::Tensor& weights_NK, at::Tensor& out_ND) const;

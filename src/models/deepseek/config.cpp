@@ -84,6 +84,8 @@ Config parse_config(const JsonView& json) {
   config.model.blocks = json.at("num_hidden_layers").integer(1, 100'000);
   config.model.mtp_layers = json.integer_or("num_nextn_predict_layers", 0, 0, 1);
   config.model.rms_norm_eps = json.number_or("rms_norm_eps", 1e-6);
+  check(config.model.rms_norm_eps > 0, "{}: rms_norm_eps: expected a positive number, found {}",
+        json.where(), config.model.rms_norm_eps);
   config.q_lora_rank = size(json, "q_lora_rank");
   config.attention = parse_attention(json);
   if (json.find("index_topk")) {
