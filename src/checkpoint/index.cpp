@@ -22,6 +22,8 @@ void check_shard_name(const std::string& name, const std::string& where) {
   const bool plain = !name.empty() && name.find_first_of("/\\") == std::string::npos &&
                      name.find('\0') == std::string::npos && name != "." && name != "..";
   check(plain, "{}: expected a plain file name, found {:?}", where, name);
+  check(std::none_of(name.begin(), name.end(), [](unsigned char c) { return c < 0x20; }),
+        "{}: expected a file name without control characters, found {:?}", where, name);
   check(name.ends_with(kShardSuffix), "{}: expected a file name that ends in {}, found {:?}", where,
         kShardSuffix, name);
 }
