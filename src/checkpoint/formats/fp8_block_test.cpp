@@ -65,7 +65,7 @@ TEST_F(Fp8BlockTest, DecodesAnyRows) {
   ASSERT_EQ(checkpoint.tensors().size(), 1);
   const StoredTensor& tensor = checkpoint.at("a.weight");
   EXPECT_EQ(tensor.format->name(), "fp8_block");
-  EXPECT_EQ(tensor.nbytes(), kRows * kCols + int64_t{12 * 4});
+  EXPECT_EQ(tensor.nbytes(), kRows * kCols + 48);
   for (int64_t begin = 0; begin < kRows; ++begin) {
     for (int64_t end = begin; end <= kRows; ++end) {
       EXPECT_EQ(decode_rows(checkpoint, tensor, begin, end),
