@@ -33,9 +33,15 @@ enum class SiteKind {
   indexer_key,    ///< DSA indexer key, after rope, as read back from the cache
 };
 
+/// A site is identified by the (first) linear behind it.
 struct Site {
   SiteKind kind;
-  std::string_view name;  ///< unique within the unit, e.g. "o_proj"
+  std::string_view name;  ///< that weight's name
+  std::string_view role;  ///< and its role
+
+  static Site before(const Weight& weight) {
+    return {SiteKind::linear_input, weight.name, weight.role};
+  }
 };
 
 /// An activation in front of linears, in the form that an Exec works with.

@@ -25,7 +25,7 @@ MlaAttention::MlaAttention(const MlaSpec& spec, Weights weights, std::optional<I
 
 Activation MlaAttention::query_residual(const Exec& exec, const at::Tensor& x_TD) const {
   const at::Tensor q_TQ = exec.linear(weights_.q_a_proj, {x_TD});
-  return exec.input({SiteKind::linear_input, "q_b_proj"},
+  return exec.input(Site::before(weights_.q_b_proj),
                     rms_norm(q_TQ, weights_.q_a_layernorm, kLatentNormEps));
 }
 
@@ -78,7 +78,7 @@ at::Tensor MlaAttention::forward(const Exec& exec, const at::Tensor& x_TD,
   const Activation q_residual = query_residual(exec, x_TD);
   const at::Tensor kv = exec.linear(weights_.kv_a_proj_with_mqa, {x_TD});
   const Activation latent = {exec.point(
-      {SiteKind::kv_latent, "kv_latent"},
+      {SiteKind::kv_latent, weights_.kv_b_proj.name, weights_.kv_b_proj.role},
       rms_norm(kv.slice(-1, 0, spec_.kv_lora_rank), weights_.kv_a_layernorm, kLatentNormEps))};
   at::Tensor k_rope_TR = at::empty({tokens, spec_.qk_rope_head_dim}, x_TD.options());
   rotate_into(kv.slice(1, spec_.kv_lora_rank).unsqueeze(1), rope, RopeLayout::interleaved,
@@ -100,7 +100,7 @@ at::Tensor MlaAttention::forward(const Exec& exec, const at::Tensor& x_TD,
                             std::min(options.workspace_bytes / 2, kScoreTileBytes)));
   }
   return exec.linear(weights_.o_proj,
-                     exec.input({SiteKind::linear_input, "o_proj"}, out_THV.flatten(1)));
+                     exec.input(Site::before(weights_.o_proj), out_THV.flatten(1)));
 }
 
 }  // namespace blockptq::nn

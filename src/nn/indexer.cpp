@@ -48,11 +48,11 @@ at::Tensor Indexer::select(const Exec& exec, const Activation& q_residual_TQ,
                            int64_t workspace_bytes) const {
   const int64_t tokens = x_TD.size(0);
   const at::Tensor q_THK = exec.point(
-      {SiteKind::indexer_query, "indexer.query"},
+      {SiteKind::indexer_query, wq_b.name, wq_b.role},
       rotate_front(exec.linear(wq_b, q_residual_TQ).unflatten(-1, {spec.heads, spec.head_dim}),
                    rope, spec.rope_dim));
   const at::Tensor k_TK = exec.point(
-      {SiteKind::indexer_key, "indexer.key"},
+      {SiteKind::indexer_key, wk.name, wk.role},
       rotate_front(
           layer_norm(exec.linear(wk, {x_TD}), k_norm_weight, k_norm_bias, kKeyNormEps).unsqueeze(1),
           rope, spec.rope_dim)

@@ -28,9 +28,9 @@ at::Tensor swiglu(at::Tensor gate_TI, const at::Tensor& up_TI) {
 }  // namespace
 
 at::Tensor Mlp::forward(const Exec& exec, const at::Tensor& x_TD) const {
-  const Activation x = exec.input({SiteKind::linear_input, "gate_up_proj"}, x_TD);
+  const Activation x = exec.input(Site::before(gate), x_TD);
   const at::Tensor hidden_TI = swiglu(exec.linear(gate, x), exec.linear(up, x));
-  return exec.linear(down, exec.input({SiteKind::linear_input, "down_proj"}, hidden_TI));
+  return exec.linear(down, exec.input(Site::before(down), hidden_TI));
 }
 
 }  // namespace blockptq::nn
