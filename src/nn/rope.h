@@ -19,8 +19,9 @@ struct YarnScaling {
   double mscale = 1;
   double mscale_all_dim = 0;
   double original_max_position_embeddings = 4096;
-  std::optional<double> attention_factor;  ///< of cos and sin, instead of the one mscale gives
-  bool truncate = true;                    ///< the ramp begins and ends at whole dimensions
+  /// What cos and sin are multiplied by, instead of what mscale and mscale_all_dim say.
+  std::optional<double> attention_factor = std::nullopt;
+  bool truncate = true;  ///< the ramp begins and ends at whole dimensions
 };
 
 /// Llama 3.1's stretch (its published code, `apply_scaling`): wavelengths above context /
