@@ -77,6 +77,17 @@ def test_perplexity_of_the_bf16_weights(tmp_path: Path, dtype: str) -> None:
     assert result["ppl"] == pytest.approx(expected["ppl"], rel=TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("seq_len", [1024, 2048])
+def test_perplexity_of_qwen3_moe(tmp_path: Path, seq_len: int) -> None:
+    model = require_model("tiny-qwen3moe-bf16")
+    expected = reference_row(model / "reference", seq_len)
+    result = eval_json(
+        tmp_path / "result.json", "--model", model, "--dtype", "fp32",
+        "--seq_len", seq_len, "--max_chunks", expected["chunks"],
+    )  # fmt: skip
+    assert result["ppl"] == pytest.approx(expected["ppl"], rel=TOLERANCE["fp32"])
+
+
 def test_result_has_the_documented_keys(tmp_path: Path) -> None:
     result = eval_json(tmp_path / "result.json", "--model", SHIPPED, *SHORT)
     assert set(result) >= REQUIRED_KEYS

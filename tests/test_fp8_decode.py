@@ -38,9 +38,16 @@ def test_partial_blocks_and_scales_in_other_shards(tmp_path: Path, split_scales:
     assert relative_difference(tmp_path, fp8, "f32", "fp32") <= 1e-5
 
 
+def test_qwen3_moe(tmp_path: Path) -> None:
+    fp8 = tmp_path / "fp8"
+    dims = Dims(hidden=192, intermediate=320, moe_intermediate=96, blocks=3, dense_blocks=1)
+    write_checkpoint(fp8, dims, fp8=True, model_type="qwen3_moe")
+    assert relative_difference(tmp_path, fp8, "f32", "fp32") <= 1e-5
+
+
 def test_deepseek_v3_is_deepseek_v32_with_dense_attention(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "v32", Dims())
-    write_checkpoint(tmp_path / "v3", Dims(), indexer=False)
+    write_checkpoint(tmp_path / "v3", Dims(), model_type="deepseek_v3")
     dense = eval_json(tmp_path / "1.json", "--model", tmp_path / "v32", *SHORT, "--dense_attention")
     v3 = eval_json(tmp_path / "2.json", "--model", tmp_path / "v3", *SHORT)
     assert v3["ppl"] == dense["ppl"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blockptq_testing.models import SHIPPED
+from blockptq_testing.models import SHIPPED, require_model
 from blockptq_testing.numbers import bf16_to_f32, decode_fp8_blocks
 from blockptq_testing.tensorfile import Checkpoint
 from make_checkpoint import Dims, write_checkpoint
@@ -41,11 +41,17 @@ def test_bf16_layout_has_no_scales(tmp_path: Path) -> None:
 
 def test_deepseek_v3_is_the_same_without_indexer(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "v32", Dims())
-    write_checkpoint(tmp_path / "v3", Dims(), indexer=False)
+    write_checkpoint(tmp_path / "v3", Dims(), model_type="deepseek_v3")
     v32, v3 = Checkpoint(tmp_path / "v32"), Checkpoint(tmp_path / "v3")
     assert set(v3.shard_of) == {name for name in v32.shard_of if ".indexer." not in name}
     for name in v3.shard_of:
         np.testing.assert_array_equal(v3.read(name), v32.read(name))
+
+
+def test_qwen3_moe_layout_is_that_of_the_small_model(tmp_path: Path) -> None:
+    model = require_model("tiny-qwen3moe-bf16")
+    write_checkpoint(tmp_path / "model", Dims(blocks=4, dense_blocks=0), model_type="qwen3_moe")
+    assert layout(tmp_path / "model") == layout(model)
 
 
 def test_split_scales_lie_in_other_shards(tmp_path: Path) -> None:

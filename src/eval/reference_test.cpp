@@ -1,5 +1,5 @@
 // The forward pass against tensors of the reference implementation (transformers, fp32), see
-// models/README.md.
+// models/README.md and tests/fixtures/families/README.md.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -25,20 +25,34 @@ namespace {
 struct Source {
   std::string name;
   std::filesystem::path folder;
+  std::vector<int64_t> lengths{512, 1024, 2048};  ///< sequences with reference losses
 };
 
 void PrintTo(const Source& source, std::ostream* stream) {
   *stream << source.name;
 }
 
-/// The model that ships with the project, and the ones of BLOCKPTQ_TEST_MODELS.
-std::vector<Source> sources() {
+const std::filesystem::path kProject = BLOCKPTQ_SOURCE_DIR;
+
+/// A model of the set that may be absent.
+Source outside(const std::string& name, const std::string& folder) {
   const char* root = std::getenv("BLOCKPTQ_TEST_MODELS");
-  const std::filesystem::path project = BLOCKPTQ_SOURCE_DIR;
-  const auto more =
-      (root != nullptr ? std::filesystem::path(root) : project / "../shared") / "models";
-  return {{"tiny_v32_fp8", project / "models/tiny-v32-fp8"},
-          {"tiny_v32_bf16", more / "tiny-v32-bf16"}};
+  return {name, (root != nullptr ? std::filesystem::path(root) : kProject / "../shared") /
+                    "models" / folder};
+}
+
+std::vector<Source> deepseek_sources() {
+  return {{"tiny_v32_fp8", kProject / "models/tiny-v32-fp8"},
+          outside("tiny_v32_bf16", "tiny-v32-bf16")};
+}
+
+std::vector<Source> sources() {
+  std::vector<Source> all = deepseek_sources();
+  all.push_back(outside("tiny_qwen3moe_bf16", "tiny-qwen3moe-bf16"));
+  for (const char* family : {"llama", "qwen3", "qwen3_moe"}) {
+    all.push_back({family, kProject / "tests/fixtures/families" / family, {96}});
+  }
+  return all;
 }
 
 class Reference : public testing::TestWithParam<Source> {
@@ -82,6 +96,8 @@ class Reference : public testing::TestWithParam<Source> {
   std::vector<int32_t> tokens_;
 };
 
+class DeepSeekReference : public Reference {};
+
 TEST_P(Reference, HiddenStatesOfEveryBlock) {
   EvalOptions options;
   int64_t blocks = 0;
@@ -91,7 +107,7 @@ TEST_P(Reference, HiddenStatesOfEveryBlock) {
     EXPECT_LE(max_difference(found, expected), 2e-3) << "block " << block;
     ++blocks;
   };
-  run(first_window(512), options);
+  run(first_window(GetParam().lengths.front()), options);
   EXPECT_EQ(blocks, model_->spec().blocks);
 }
 
@@ -99,24 +115,24 @@ TEST_P(Reference, Logits) {
   at::Tensor final_states;
   EvalOptions options;
   options.on_block = [&](int64_t /*block*/, const at::Tensor& states) { final_states = states; };
-  run(first_window(512), options);  // leaves the normalised states
+  const int64_t length = GetParam().lengths.front();
+  run(first_window(length), options);  // leaves the normalised states
   const auto table = model_->tensors();
   const at::Tensor head = load_weight(head_weight(table, Unit::head));
-  const at::Tensor expected =
-      load_tensor(folder_ / "reference/ref_logits.safetensors", "logits_seq512_first");
+  const at::Tensor expected = reference("ref_logits", fmt::format("logits_seq{}_first", length));
   const at::Tensor found = at::linear(final_states[0].slice(0, 0, expected.size(0)), head);
   EXPECT_LE(max_difference(found, expected), 2e-3);
 }
 
-TEST_P(Reference, LossesWithDenseAndSparseAttention) {
-  for (const int64_t length : {512, 1024, 2048}) {
+TEST_P(Reference, Losses) {
+  for (const int64_t length : GetParam().lengths) {
     const EvalResult result = run(first_window(length), {});
     const at::Tensor expected = reference("ref_logits", fmt::format("nll_seq{}", length));
     EXPECT_LE(mean_difference(result.losses_CL[0], expected), 1e-4) << length << " tokens";
   }
 }
 
-TEST_P(Reference, KeysThatTheIndexerSelects) {
+TEST_P(DeepSeekReference, KeysThatTheIndexerSelects) {
   constexpr int64_t kTokens = 1024;
   const FloatExec exec;
   const auto table = model_->tensors();
@@ -151,7 +167,7 @@ TEST_P(Reference, KeysThatTheIndexerSelects) {
   run(first_window(kTokens), options);
 }
 
-TEST_P(Reference, MtpLosses) {
+TEST_P(DeepSeekReference, MtpLosses) {
   TokenWindows windows = first_window(513);
   const at::Tensor tokens = reference("ref_mtp", "tokens");
   std::copy_n(tokens.const_data_ptr<int32_t>(), tokens.numel(), windows.ids.begin());
@@ -163,8 +179,9 @@ TEST_P(Reference, MtpLosses) {
 
 /// What a run computes must not depend on where it is cut, nor on the size of its tiles.
 TEST_P(Reference, SameLossesWithLittleMemory) {
-  const TokenWindows windows = first_window(1024);
-  const EvalPlan plan = plan_evaluation(*checkpoint_, *model_, 1, 1024, {});
+  const int64_t length = GetParam().lengths.back() / 2;
+  const TokenWindows windows = first_window(length);
+  const EvalPlan plan = plan_evaluation(*checkpoint_, *model_, 1, length, {});
   EvalOptions options;
   options.max_memory = plan.peak_bytes() - plan.workspace_bytes + (int64_t{64} << 20);
   const EvalResult small = run(windows, options);
@@ -172,6 +189,8 @@ TEST_P(Reference, SameLossesWithLittleMemory) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Reference, testing::ValuesIn(sources()),
+                         [](const auto& source) { return source.param.name; });
+INSTANTIATE_TEST_SUITE_P(Models, DeepSeekReference, testing::ValuesIn(deepseek_sources()),
                          [](const auto& source) { return source.param.name; });
 
 }  // namespace

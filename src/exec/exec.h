@@ -29,6 +29,8 @@ struct Weight {
 enum class SiteKind {
   linear_input,   ///< in front of one or more linears
   kv_latent,      ///< MLA latent, as read back from the cache
+  key_cache,      ///< keys of a head, after norm and rope, as read back from the cache
+  value_cache,    ///< values of a head, as read back from the cache
   indexer_query,  ///< DSA indexer query, after rope
   indexer_key,    ///< DSA indexer key, after rope, as read back from the cache
 };

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "checkpoint/checkpoint.h"
 #include "models/deepseek/deepseek.h"
+#include "models/gqa/gqa.h"
 
 namespace blockptq {
 namespace {
@@ -20,9 +21,9 @@ struct Family {
 };
 
 constexpr std::array kFamilies{
-    Family{"deepseek_v32", &make_deepseek},
-    Family{"deepseek_v3", &make_deepseek},
-    Family{"kimi_k2", &make_deepseek},
+    Family{"deepseek_v32", &make_deepseek}, Family{"deepseek_v3", &make_deepseek},
+    Family{"kimi_k2", &make_deepseek},      Family{"qwen3_moe", &make_qwen3_moe},
+    Family{"qwen3", &make_qwen3},           Family{"llama", &make_llama},
 };
 
 std::string known_families() {

@@ -83,9 +83,9 @@ class Model {
   virtual FeedForward feed_forward(const Piece& feed_forward, int64_t block) const = 0;
   virtual nn::Mlp expert(const Piece& expert, int64_t block, int64_t index) const = 0;
   /// What enters MTP layer `block`: the embeddings of the next tokens [T, D] joined with the main
-  /// model's final hidden states [T, D].
+  /// model's final hidden states [T, D]. BPTQ_ASSERT in a family without MTP layers.
   virtual at::Tensor mtp_input(const Piece& mtp_input, int64_t block, const at::Tensor& embedded_TD,
-                               const at::Tensor& hidden_TD) const = 0;
+                               const at::Tensor& hidden_TD) const;
 
  private:
   ModelSpec spec_;

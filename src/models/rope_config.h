@@ -9,8 +9,8 @@
 
 namespace blockptq {
 
-/// `dim`: rotated dimensions of a head. Error for a kind of scaling that is neither "default" nor
-/// "yarn".
+/// `dim`: rotated dimensions of a head. Error for a kind of scaling other than "default", "yarn"
+/// and "llama3", and for heads that are rotated in part.
 nn::RopeSpec parse_rope(const JsonView& config, int64_t dim);
 
 }  // namespace blockptq

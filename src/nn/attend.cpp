@@ -67,19 +67,23 @@ at::Tensor softmax_over_visible(at::Tensor scores_HQS, const at::Tensor& selecte
 
 }  // namespace
 
-at::Tensor attend(const at::Tensor& q_HTK, const at::Tensor& k_HTK, const at::Tensor& v_HTV,
+at::Tensor attend(const at::Tensor& q_HTK, const at::Tensor& k_GTK, const at::Tensor& v_GTV,
                   const at::Tensor& selected_TT, double scale, int64_t workspace_bytes) {
   const int64_t heads = q_HTK.size(0);
+  const int64_t groups = k_GTK.size(0);
   const int64_t tokens = q_HTK.size(1);
   const int64_t row_bytes = heads * tokens * static_cast<int64_t>(q_HTK.element_size());
   const int64_t tile = std::clamp<int64_t>(workspace_bytes / row_bytes, 1, tokens);
   std::vector<at::Tensor> tiles;
   for (int64_t begin = 0; begin < tokens; begin += tile) {
     const int64_t end = std::min(begin + tile, tokens);
-    const at::Tensor scores_HQS =
-        at::bmm(q_HTK.slice(1, begin, end), k_HTK.slice(1, 0, end).transpose(1, 2));
-    const at::Tensor p_HQS = softmax_over_visible(scores_HQS, selected_TT, begin, scale);
-    tiles.push_back(at::bmm(p_HQS, v_HTV.slice(1, 0, end)));
+    // The queries of the heads of a group are rows of one product (X: heads of a group x queries).
+    const at::Tensor q_GXK = q_HTK.slice(1, begin, end).reshape({groups, -1, q_HTK.size(2)});
+    const at::Tensor scores_GXS = at::bmm(q_GXK, k_GTK.slice(1, 0, end).transpose(1, 2));
+    const at::Tensor p_HQS =
+        softmax_over_visible(scores_GXS.view({heads, end - begin, end}), selected_TT, begin, scale);
+    tiles.push_back(
+        at::bmm(p_HQS.view_as(scores_GXS), v_GTV.slice(1, 0, end)).view({heads, end - begin, -1}));
   }
   return at::cat(tiles, 1).transpose(0, 1);
 }

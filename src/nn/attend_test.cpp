@@ -28,11 +28,12 @@ at::Tensor one_query(const at::Tensor& q_K, const at::Tensor& k_SK, const at::Te
   return out;
 }
 
-void expect_naive(int64_t heads, int64_t tokens, bool sparse, int64_t workspace_bytes) {
+void expect_naive(int64_t heads, int64_t tokens, bool sparse, int64_t workspace_bytes,
+                  int64_t repeats = 1) {
   at::manual_seed(7);
   const at::Tensor q = at::randn({heads, tokens, 6});
-  const at::Tensor k = at::randn({heads, tokens, 6});
-  const at::Tensor v = at::randn({heads, tokens, 5});
+  const at::Tensor k = at::randn({heads / repeats, tokens, 6});
+  const at::Tensor v = at::randn({heads / repeats, tokens, 5});
   at::Tensor visible = at::ones({tokens, tokens}, at::kBool).tril();
   if (sparse) {
     visible = visible.logical_and(at::rand({tokens, tokens}) < 0.5)
@@ -41,7 +42,8 @@ void expect_naive(int64_t heads, int64_t tokens, bool sparse, int64_t workspace_
   const at::Tensor found = attend(q, k, v, sparse ? visible : at::Tensor(), 0.4, workspace_bytes);
   for (int64_t h = 0; h < heads; ++h) {
     for (int64_t t = 0; t < tokens; ++t) {
-      const at::Tensor expected = one_query(q[h][t], k[h], v[h], visible[t], 0.4);
+      const at::Tensor expected =
+          one_query(q[h][t], k[h / repeats], v[h / repeats], visible[t], 0.4);
       EXPECT_LE((found[t][h].to(at::kDouble) - expected).abs().max().item<double>(), 1e-5)
           << "head " << h << " token " << t;
     }
@@ -58,6 +60,12 @@ TEST(Attend, SelectedKeysEqualTheFormula) {
 
 TEST(Attend, TilesOfOneQuery) {
   expect_naive(2, 9, true, 1);
+}
+
+TEST(Attend, QueryHeadsShareKeysAndValues) {
+  expect_naive(6, 11, false, 1 << 20, /*repeats=*/3);
+  expect_naive(4, 11, true, 4 * 4 * 11 * 2, /*repeats=*/2);  // tiles of two queries
+  expect_naive(5, 7, false, 1, /*repeats=*/5);
 }
 
 TEST(Attend, HiddenKeysDoNotCount) {

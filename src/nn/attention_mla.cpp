@@ -15,9 +15,6 @@ namespace {
 constexpr double kLatentNormEps =
     1e-6;  // the class default in the published code, not rms_norm_eps
 
-/// Scores are worked on in tiles that stay in the cache.
-constexpr int64_t kScoreTileBytes = int64_t{16} << 20;
-
 }  // namespace
 
 MlaAttention::MlaAttention(const MlaSpec& spec, Weights weights, std::optional<Indexer> indexer)

@@ -25,25 +25,57 @@ double correction_dim(const RopeSpec& spec, double rotations) {
          (2 * std::log(spec.theta));
 }
 
+void stretch_yarn(const RopeSpec& spec, std::vector<double>& frequencies) {
+  const YarnScaling& yarn = *spec.yarn;
+  double low = correction_dim(spec, yarn.beta_fast);
+  double high = correction_dim(spec, yarn.beta_slow);
+  if (yarn.truncate) {
+    low = std::floor(low);
+    high = std::ceil(high);
+  }
+  low = std::max(0.0, low);
+  high = std::min(static_cast<double>(spec.dim - 1), high);
+  high = high == low ? high + 0.001 : high;
+  for (size_t i = 0; i < frequencies.size(); ++i) {
+    const double ramp = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
+    frequencies[i] *= (1 - ramp) + ramp / yarn.factor;
+  }
+}
+
+void stretch_llama3(const Llama3Scaling& llama3, std::vector<double>& frequencies) {
+  for (double& frequency : frequencies) {
+    const double turns =
+        llama3.original_max_position_embeddings * frequency / (2 * std::numbers::pi);
+    const double kept = std::clamp(
+        (turns - llama3.low_freq_factor) / (llama3.high_freq_factor - llama3.low_freq_factor), 0.0,
+        1.0);
+    frequency *= kept + (1 - kept) / llama3.factor;
+  }
+}
+
 std::vector<double> inverse_frequencies(const RopeSpec& spec) {
-  const int64_t half = spec.dim / 2;
-  std::vector<double> frequencies(static_cast<size_t>(half));
-  for (int64_t i = 0; i < half; ++i) {
+  std::vector<double> frequencies(static_cast<size_t>(spec.dim / 2));
+  for (size_t i = 0; i < frequencies.size(); ++i) {
     frequencies[i] =
         std::pow(spec.theta, -2.0 * static_cast<double>(i) / static_cast<double>(spec.dim));
   }
-  if (!spec.yarn) {
-    return frequencies;
+  if (spec.yarn) {
+    stretch_yarn(spec, frequencies);
   }
-  const double low = std::max(0.0, std::floor(correction_dim(spec, spec.yarn->beta_fast)));
-  double high = std::min(static_cast<double>(spec.dim - 1),
-                         std::ceil(correction_dim(spec, spec.yarn->beta_slow)));
-  high = high == low ? high + 0.001 : high;
-  for (int64_t i = 0; i < half; ++i) {
-    const double ramp = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
-    frequencies[i] *= (1 - ramp) + ramp / spec.yarn->factor;
+  if (spec.llama3) {
+    stretch_llama3(*spec.llama3, frequencies);
   }
   return frequencies;
+}
+
+/// What cos and sin are multiplied by.
+double magnitude(const RopeSpec& spec) {
+  if (!spec.yarn) {
+    return 1.0;
+  }
+  const YarnScaling& yarn = *spec.yarn;
+  return yarn.attention_factor.value_or(yarn_mscale(yarn.factor, yarn.mscale) /
+                                        yarn_mscale(yarn.factor, yarn.mscale_all_dim));
 }
 
 }  // namespace
@@ -60,10 +92,8 @@ RopeTable make_rope_table(const RopeSpec& spec, int64_t tokens, at::Device devic
   // As the published models do: frequencies and angles in fp32.
   const at::Tensor inverse = at::tensor(frequencies, at::kDouble).to(at::kFloat);
   const at::Tensor angles = at::outer(at::arange(tokens, at::kFloat), inverse);
-  const double magnitude = spec.yarn ? yarn_mscale(spec.yarn->factor, spec.yarn->mscale) /
-                                           yarn_mscale(spec.yarn->factor, spec.yarn->mscale_all_dim)
-                                     : 1.0;
-  return {(angles.cos() * magnitude).to(device), (angles.sin() * magnitude).to(device)};
+  const double factor = magnitude(spec);
+  return {(angles.cos() * factor).to(device), (angles.sin() * factor).to(device)};
 }
 
 namespace {

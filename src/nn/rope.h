@@ -1,4 +1,5 @@
-// Rotary position embedding (arXiv 2104.09864) with YaRN frequencies (arXiv 2309.00071).
+// Rotary position embedding (arXiv 2104.09864) with the frequencies of YaRN (arXiv 2309.00071) or
+// of Llama 3.1.
 //
 // Shapes: T tokens, H heads, R rotated dimensions (even).
 #pragma once
@@ -18,12 +19,25 @@ struct YarnScaling {
   double mscale = 1;
   double mscale_all_dim = 0;
   double original_max_position_embeddings = 4096;
+  /// What cos and sin are multiplied by, instead of what mscale and mscale_all_dim say.
+  std::optional<double> attention_factor = std::nullopt;
+  bool truncate = true;  ///< the ramp begins and ends at whole dimensions
+};
+
+/// Llama 3.1's stretch (its published code, `apply_scaling`): wavelengths above context /
+/// low_freq_factor are stretched, below context / high_freq_factor kept, between them both mixed.
+struct Llama3Scaling {
+  double factor = 1;
+  double low_freq_factor = 1;
+  double high_freq_factor = 4;
+  double original_max_position_embeddings = 8192;
 };
 
 struct RopeSpec {
   int64_t dim = 0;  ///< R
   double theta = 10000;
   std::optional<YarnScaling> yarn;
+  std::optional<Llama3Scaling> llama3;  ///< not together with yarn
 
   /// What YaRN multiplies the softmax scale by: mscale(factor, mscale_all_dim)^2, 1 without YaRN.
   double softmax_factor() const;

@@ -91,5 +91,56 @@ TEST(Rope, YarnKeepsFastAndStretchesSlowFrequencies) {
   EXPECT_EQ(plain_spec().softmax_factor(), 1.0);
 }
 
+TEST(Rope, YarnMagnitudeAndUntruncatedRamp) {
+  RopeSpec spec;
+  spec.dim = 32;
+  spec.yarn = YarnScaling{.factor = 4, .original_max_position_embeddings = 1024};
+  const RopeTable table = make_rope_table(spec, 1, at::kCPU);
+  EXPECT_NEAR(table.cos[0][0].item<double>(), 0.1 * std::log(4.0) + 1, 1e-6);
+  spec.yarn->attention_factor = 1.5;
+  EXPECT_NEAR(make_rope_table(spec, 1, at::kCPU).cos[0][0].item<double>(), 1.5, 1e-6);
+
+  spec.yarn->attention_factor = 1;
+  spec.yarn->truncate = false;
+  // Dimensions that turn 32 times and once within 1024 positions (arXiv 2309.00071, section 3.2).
+  const auto dimension = [](double turns) {
+    return 32 * std::log(1024 / (turns * 2 * M_PI)) / (2 * std::log(10000.0));
+  };
+  const double ramp = (6 - dimension(32)) / (dimension(1) - dimension(32));
+  const double frequency = std::pow(10000.0, -12.0 / 32) * (1 - ramp + ramp / 4);
+  EXPECT_NEAR(std::asin(make_rope_table(spec, 2, at::kCPU).sin[1][6].item<double>()), frequency,
+              1e-7);
+}
+
+/// The frequency of pair i as `apply_scaling` of the published Llama 3.1 code has it.
+double llama3_frequency(double frequency, const Llama3Scaling& s) {
+  const double context = s.original_max_position_embeddings;
+  const double wavelength = 2 * M_PI / frequency;
+  if (wavelength < context / s.high_freq_factor) {
+    return frequency;
+  }
+  if (wavelength > context / s.low_freq_factor) {
+    return frequency / s.factor;
+  }
+  const double smooth =
+      (context / wavelength - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor);
+  return (1 - smooth) * frequency / s.factor + smooth * frequency;
+}
+
+TEST(Rope, Llama3StretchesLongWavelengths) {
+  RopeSpec spec;
+  spec.dim = 64;
+  spec.theta = 500000;
+  spec.llama3 = Llama3Scaling{8, 1, 4, 512};
+  const RopeTable table = make_rope_table(spec, 2, at::kCPU);
+  for (int64_t i = 0; i < 32; ++i) {
+    const double plain = std::pow(500000.0, -2.0 * i / 64);
+    EXPECT_NEAR(std::asin(table.sin[1][i].item<double>()), llama3_frequency(plain, *spec.llama3),
+                1e-7)
+        << "pair " << i;
+  }
+  EXPECT_EQ(spec.softmax_factor(), 1.0);
+}
+
 }  // namespace
 }  // namespace blockptq::nn

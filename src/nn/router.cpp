@@ -32,4 +32,16 @@ Routing GroupLimitedRouter::route(const at::Tensor& x_TD) const {
   return {experts_TK, weights_TK * spec_.scaling};
 }
 
+SoftmaxRouter::SoftmaxRouter(Spec spec, at::Tensor weight_ED)
+    : spec_(spec), weight_ED_(std::move(weight_ED)) {}
+
+Routing SoftmaxRouter::route(const at::Tensor& x_TD) const {
+  const at::Tensor p_TE = at::softmax(at::linear(x_TD.to(at::kFloat), weight_ED_), -1);
+  auto [weights_TK, experts_TK] = p_TE.topk(spec_.top_k, -1);
+  if (spec_.normalize) {
+    weights_TK = weights_TK / weights_TK.sum(-1, /*keepdim=*/true);
+  }
+  return {experts_TK, weights_TK};
+}
+
 }  // namespace blockptq::nn

@@ -45,4 +45,21 @@ class GroupLimitedRouter final : public Router {
   at::Tensor bias_E_;
 };
 
+/// The softmax router of Qwen3-MoE (arXiv 2505.09388, section 2) and of most others: the K most
+/// probable experts, with their probabilities as weights.
+class SoftmaxRouter final : public Router {
+ public:
+  struct Spec {
+    int64_t top_k = 0;
+    bool normalize = false;  ///< weights of a token sum to 1
+  };
+  /// weight_ED: fp32.
+  SoftmaxRouter(Spec spec, at::Tensor weight_ED);
+  Routing route(const at::Tensor& x_TD) const override;
+
+ private:
+  Spec spec_;
+  at::Tensor weight_ED_;
+};
+
 }  // namespace blockptq::nn

@@ -87,5 +87,53 @@ TEST(GroupLimitedRouter, BiasChoosesButDoesNotWeigh) {
   EXPECT_NEAR(routing.weights_TK[0][0].item<double>(), 0.75, 1e-6);
 }
 
+/// exp(w_e . x) / sum over all experts, in fp64.
+std::vector<double> probabilities(const at::Tensor& x_D, const at::Tensor& weight_ED) {
+  std::vector<double> p;
+  double sum = 0;
+  for (int64_t e = 0; e < weight_ED.size(0); ++e) {
+    p.push_back(std::exp((weight_ED[e].to(at::kDouble) * x_D).sum().item<double>()));
+    sum += p.back();
+  }
+  std::transform(p.begin(), p.end(), p.begin(), [&](double value) { return value / sum; });
+  return p;
+}
+
+void expect_most_probable(int64_t top_k, bool normalize) {
+  at::manual_seed(4);
+  const at::Tensor weight = at::randn({10, 6});
+  const at::Tensor x = at::randn({20, 6});
+  const Routing routing = SoftmaxRouter({top_k, normalize}, weight).route(x);
+  for (int64_t t = 0; t < 20; ++t) {
+    const std::vector<double> p = probabilities(x[t], weight);
+    const std::vector<int64_t> chosen = best(p, top_k);
+    double sum = 0;
+    for (const int64_t expert : chosen) {
+      sum += p[expert];
+    }
+    for (int64_t k = 0; k < top_k; ++k) {
+      EXPECT_EQ(routing.experts_TK[t][k].item<int64_t>(), chosen[k]);
+      EXPECT_NEAR(routing.weights_TK[t][k].item<double>(), p[chosen[k]] / (normalize ? sum : 1),
+                  1e-6);
+    }
+  }
+}
+
+TEST(SoftmaxRouter, WeightsAreProbabilities) {
+  expect_most_probable(3, false);
+}
+
+TEST(SoftmaxRouter, NormalisedWeightsSumToOne) {
+  expect_most_probable(3, true);
+  expect_most_probable(1, true);
+}
+
+TEST(SoftmaxRouter, ScoresAreFp32WhateverTheTypeOfX) {
+  const at::Tensor weight = at::randn({8, 16});
+  const at::Tensor x = at::randn({5, 16}).to(at::kBFloat16);
+  const SoftmaxRouter router({2, true}, weight);
+  EXPECT_TRUE(at::equal(router.route(x).weights_TK, router.route(x.to(at::kFloat)).weights_TK));
+}
+
 }  // namespace
 }  // namespace blockptq::nn

@@ -54,9 +54,9 @@ Tokenizer parse(const Json& json, const std::string& config = "") {
 
 // --- against Hugging Face ---
 
-TEST(Tokenizer, GivesTheIdsOfHuggingFaceForDeepSeek) {
-  const Tokenizer tokenizer = Tokenizer::load(deepseek_folder());
-  const Json cases = parse_json(read_file(text_fixture("deepseek/tokenizer_cases.json")), "cases");
+/// Cases with and without special tokens, as models that were made with their answers have them.
+void expect_cases(const Tokenizer& tokenizer, const std::filesystem::path& path) {
+  const Json cases = parse_json(read_file(path), "cases");
   EXPECT_EQ(cases.size(), 248U);
   for (const Json& test : cases) {
     const auto text = test["text"].get<std::string>();
@@ -64,8 +64,27 @@ TEST(Tokenizer, GivesTheIdsOfHuggingFaceForDeepSeek) {
     EXPECT_EQ(tokenizer.encode(text, false), ids_of(test["ids_no_special"])) << test["text"];
     EXPECT_EQ(tokenizer.decode(ids_of(test["ids_no_special"])), test["decoded"].get<std::string>());
   }
+}
+
+/// The folder of models and texts that stay outside the repository.
+std::filesystem::path outside() {
+  const char* root = std::getenv("BLOCKPTQ_TEST_MODELS");
+  return root == nullptr ? std::filesystem::path(BLOCKPTQ_SOURCE_DIR) / "../shared" : root;
+}
+
+TEST(Tokenizer, GivesTheIdsOfHuggingFaceForDeepSeek) {
+  const Tokenizer tokenizer = Tokenizer::load(deepseek_folder());
+  expect_cases(tokenizer, text_fixture("deepseek/tokenizer_cases.json"));
   EXPECT_EQ(tokenizer.vocab_size(), 4096);
   EXPECT_EQ(tokenizer.bos_id(), 0);
+}
+
+TEST(Tokenizer, GivesTheIdsOfHuggingFaceForTheSmallQwen3Moe) {
+  const auto folder = outside() / "models/tiny-qwen3moe-bf16";
+  if (!std::filesystem::exists(folder)) {
+    GTEST_SKIP() << folder << " is not there: set BLOCKPTQ_TEST_MODELS";
+  }
+  expect_cases(Tokenizer::load(folder), folder / "reference/tokenizer_cases.json");
 }
 
 TEST(Tokenizer, GivesTheIdsOfHuggingFaceForQwen) {
@@ -95,13 +114,8 @@ struct HashedIds {
 
 /// The file of a text: in the repository, or among the models that stay outside of it.
 std::filesystem::path find_text(const std::string& name) {
-  const std::filesystem::path root = BLOCKPTQ_SOURCE_DIR;
-  const char* outside = std::getenv("BLOCKPTQ_TEST_MODELS");
-  const auto packed = root / "data" / (name + ".gz");
-  return std::filesystem::exists(packed)
-             ? packed
-             : (outside == nullptr ? root / "../shared" : std::filesystem::path(outside)) / "text" /
-                   name;
+  const auto packed = std::filesystem::path(BLOCKPTQ_SOURCE_DIR) / "data" / (name + ".gz");
+  return std::filesystem::exists(packed) ? packed : outside() / "text" / name;
 }
 
 class WholeText : public testing::TestWithParam<const char*> {};

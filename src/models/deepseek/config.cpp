@@ -1,30 +1,17 @@
 #include "models/deepseek/config.h"
 
 #include "base/error.h"
+#include "models/config_values.h"
 #include "models/rope_config.h"
 
 namespace blockptq::deepseek {
 namespace {
 
-constexpr int64_t kMaxSize = int64_t{1} << 30;
-
-int64_t size(const JsonView& json, std::string_view key) {
-  return json.at(key).integer(1, kMaxSize);
-}
-
-/// A key whose other values this family's graph does not implement.
-void expect(const JsonView& json, std::string_view key, std::string_view value) {
-  const auto found = json.find(key);
-  check(!found || found->string() == value, "{}: expected \"{}\", found \"{}\"",
-        found ? found->where() : "", value, found ? found->raw().get<std::string>() : "");
-}
-
 void check_unsupported(const JsonView& json) {
   expect(json, "hidden_act", "silu");
   expect(json, "scoring_func", "sigmoid");
   expect(json, "topk_method", "noaux_tc");
-  check(!json.boolean_or("attention_bias", false), "{}: attention_bias: expected false, found true",
-        json.where());
+  expect_false(json, "attention_bias");
 }
 
 nn::GroupLimitedRouter::Spec parse_router(const JsonView& json, int64_t experts) {
@@ -78,14 +65,8 @@ bool Config::is_moe(int64_t block) const {
 Config parse_config(const JsonView& json) {
   check_unsupported(json);
   Config config;
-  config.model.model_type = json.at("model_type").string();
-  config.model.hidden_size = size(json, "hidden_size");
-  config.model.vocab_size = size(json, "vocab_size");
-  config.model.blocks = json.at("num_hidden_layers").integer(1, 100'000);
+  config.model = parse_model_spec(json);
   config.model.mtp_layers = json.integer_or("num_nextn_predict_layers", 0, 0, 1);
-  config.model.rms_norm_eps = json.number_or("rms_norm_eps", 1e-6);
-  check(config.model.rms_norm_eps > 0, "{}: rms_norm_eps: expected a positive number, found {}",
-        json.where(), config.model.rms_norm_eps);
   config.q_lora_rank = size(json, "q_lora_rank");
   config.attention = parse_attention(json);
   if (json.find("index_topk")) {

@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "models/decoder_layout.h"
 #include "models/deepseek/config.h"
 #include "models/deepseek/tensors.h"
 #include "models/piece.h"
@@ -59,20 +60,20 @@ class DeepSeek final : public Model {
     FeedForward result;
     result.norm_D = piece.tensor(prefix + "post_attention_layernorm.weight");
     if (!config_.is_moe(block)) {
-      result.mlp = mlp(piece, prefix + "mlp.");
+      result.mlp = mlp_of(piece, prefix + "mlp.");
       return result;
     }
     result.router = std::make_unique<nn::GroupLimitedRouter>(
         config_.router, piece.tensor(prefix + "mlp.gate.weight"),
         piece.tensor(prefix + "mlp.gate.e_score_correction_bias"));
     if (config_.shared_experts > 0) {
-      result.mlp = mlp(piece, prefix + "mlp.shared_experts.");
+      result.mlp = mlp_of(piece, prefix + "mlp.shared_experts.");
     }
     return result;
   }
 
   nn::Mlp expert(const Piece& piece, int64_t block, int64_t index) const override {
-    return mlp(piece, expert_prefix(block, index));
+    return mlp_of(piece, expert_prefix(block, index));
   }
 
   at::Tensor mtp_input(const Piece& piece, int64_t block, const at::Tensor& embedded_TD,
@@ -87,11 +88,6 @@ class DeepSeek final : public Model {
   }
 
  private:
-  static nn::Mlp mlp(const Piece& piece, const std::string& prefix) {
-    return {piece.weight(prefix + "gate_proj.weight"), piece.weight(prefix + "up_proj.weight"),
-            piece.weight(prefix + "down_proj.weight")};
-  }
-
   Config config_;
 };
 

@@ -1,42 +1,9 @@
 #include "models/deepseek/tensors.h"
 
-#include <utility>
-
-#include "base/error.h"
+#include "models/decoder_layout.h"
 
 namespace blockptq::deepseek {
 namespace {
-
-using Shape = std::vector<int64_t>;
-
-/// Collects the tensors of one unit of one block.
-class UnitTable {
- public:
-  UnitTable(std::vector<ModelTensor>& table, Unit unit, std::string prefix, int64_t block = -1,
-            int64_t expert = -1)
-      : table_(table), unit_(unit), prefix_(std::move(prefix)), block_(block), expert_(expert) {}
-
-  void add(const std::string& name, const std::string& role, Shape shape, bool keep_fp32 = false) {
-    table_.push_back({prefix_ + name, role, std::move(shape), unit_, block_, expert_, keep_fp32});
-  }
-  /// Norms and biases are used in fp32.
-  void add_norm(const std::string& name, const std::string& role, int64_t size) {
-    add(name, role, {size}, true);
-  }
-  void add_mlp(const std::string& prefix, const std::string& role, int64_t hidden,
-               int64_t intermediate) {
-    add(prefix + "gate_proj.weight", role + ".gate_proj", {intermediate, hidden});
-    add(prefix + "up_proj.weight", role + ".up_proj", {intermediate, hidden});
-    add(prefix + "down_proj.weight", role + ".down_proj", {hidden, intermediate});
-  }
-
- private:
-  std::vector<ModelTensor>& table_;
-  Unit unit_;
-  std::string prefix_;
-  int64_t block_;
-  int64_t expert_;
-};
 
 void add_attention(std::vector<ModelTensor>& table, const Config& config, int64_t block) {
   UnitTable unit(table, Unit::attention, block_prefix(block), block);
@@ -84,9 +51,8 @@ void add_feed_forward(std::vector<ModelTensor>& table, const Config& config, int
 void add_block(std::vector<ModelTensor>& table, const Config& config, int64_t block) {
   add_attention(table, config, block);
   add_feed_forward(table, config, block);
-  for (int64_t expert = 0; config.is_moe(block) && expert < config.routed_experts; ++expert) {
-    UnitTable(table, Unit::expert, expert_prefix(block, expert), block, expert)
-        .add_mlp("", "expert", config.model.hidden_size, config.moe_intermediate_size);
+  if (config.is_moe(block)) {
+    add_experts(table, config.model, block, config.routed_experts, config.moe_intermediate_size);
   }
 }
 
@@ -104,27 +70,14 @@ void add_mtp_ends(std::vector<ModelTensor>& table, const Config& config, int64_t
 
 }  // namespace
 
-std::string block_prefix(int64_t block) {
-  return fmt::format("model.layers.{}.", block);
-}
-
-std::string expert_prefix(int64_t block, int64_t expert) {
-  return fmt::format("model.layers.{}.mlp.experts.{}.", block, expert);
-}
-
 std::vector<ModelTensor> tensor_table(const Config& config) {
   std::vector<ModelTensor> table;
   const ModelSpec& model = config.model;
-  UnitTable(table, Unit::embedding, "model.")
-      .add("embed_tokens.weight", "embedding", {model.vocab_size, model.hidden_size});
+  add_embedding(table, model);
   for (int64_t block = 0; block < model.blocks; ++block) {
     add_block(table, config, block);
   }
-  UnitTable head(table, Unit::head, "");
-  head.add_norm("model.norm.weight", "norm", model.hidden_size);
-  if (!config.tied_embeddings) {
-    head.add("lm_head.weight", "lm_head", {model.vocab_size, model.hidden_size});
-  }
+  add_head(table, model, config.tied_embeddings);
   for (int64_t block = model.blocks; block < model.blocks + model.mtp_layers; ++block) {
     add_block(table, config, block);
     add_mtp_ends(table, config, block);
