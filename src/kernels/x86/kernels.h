@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "kernels/cross_entropy.h"
+#include "kernels/fake_quantize_backward.h"
 #include "kernels/fp8_block.h"
 #include "kernels/int_weights.h"
 #include "kernels/masked_softmax.h"
@@ -23,6 +24,19 @@ void accumulate_softmax_avx2(const void* logits, FloatType type, int64_t tokens,
                              int64_t stride, SoftmaxStats* stats);
 void accumulate_softmax_avx512(const void* logits, FloatType type, int64_t tokens, int64_t width,
                                int64_t stride, SoftmaxStats* stats);
+
+void add_at_maxima_avx2(const void* in, FloatType type, const RowGroups& shape, const float* maxima,
+                        const float* amounts, void* grad);
+void add_at_maxima_avx512(const void* in, FloatType type, const RowGroups& shape,
+                          const float* maxima, const float* amounts, void* grad);
+
+void bounded_rows_backward_avx2(const void* in, FloatType type, int64_t rows, int64_t cols,
+                                const float* scales, const RowBounds& bounds, const void* grad_out,
+                                FloatType grad_type, const BoundedGradients& gradients);
+void bounded_rows_backward_avx512(const void* in, FloatType type, int64_t rows, int64_t cols,
+                                  const float* scales, const RowBounds& bounds,
+                                  const void* grad_out, FloatType grad_type,
+                                  const BoundedGradients& gradients);
 
 void convert_avx2(const void* in, FloatType in_type, int64_t count, FloatType out_type, void* out);
 void convert_avx512(const void* in, FloatType in_type, int64_t count, FloatType out_type,
@@ -45,8 +59,20 @@ void fake_quantize_rows_avx512(const void* in, FloatType type, const RowGroups& 
                                const float* scales, const RowBounds& bounds, FloatType out_type,
                                void* out);
 
+void fake_quantize_rows_backward_avx2(const void* in, FloatType type, const RowGroups& shape,
+                                      int bits, const float* scales, const void* grad_out,
+                                      FloatType grad_type, void* grad_in, float* grad_scales);
+void fake_quantize_rows_backward_avx512(const void* in, FloatType type, const RowGroups& shape,
+                                        int bits, const float* scales, const void* grad_out,
+                                        FloatType grad_type, void* grad_in, float* grad_scales);
+
 void group_absmax_avx2(const void* in, FloatType type, const RowGroups& shape, float* maxima);
 void group_absmax_avx512(const void* in, FloatType type, const RowGroups& shape, float* maxima);
+
+void hadamard_rows_avx2(const void* in, FloatType type, int64_t rows, int64_t order, void* out,
+                        float* scratch);
+void hadamard_rows_avx512(const void* in, FloatType type, int64_t rows, int64_t order, void* out,
+                          float* scratch);
 
 void index_scores_avx2(const float* dots, const float* weights, int64_t queries, int64_t heads,
                        int64_t keys, float* out, int64_t out_stride);
