@@ -2,76 +2,16 @@
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
 #include <vector>
 
-#include "base/error.h"
+#include "kernels/fake_quantize_backward.h"
 #include "kernels/quantize_rows.h"
 #include "kernels/row_range.h"
 #include "quant/qtensor.h"
-#include "tensor/float_type.h"
-#include "tensor/parallel.h"
+#include "quant/rows.h"
 
 namespace blockptq::fused {
 namespace {
-
-/// A tensor as the rows of a matrix, in a type that kernels read.
-struct Rows {
-  at::Tensor tensor;  ///< contiguous
-  kernels::FloatType type;
-  kernels::RowGroups shape;
-  int64_t groups;  ///< of a row
-
-  Rows(const at::Tensor& x, int64_t group)
-      : tensor(readable(x).contiguous()), type(float_type(tensor.scalar_type())) {
-    BPTQ_ASSERT(x.dim() > 0 && x.size(-1) > 0 && group >= 0);
-    const int64_t cols = x.size(-1);
-    shape = {.rows = x.numel() / cols, .cols = cols, .group = group == 0 ? cols : group};
-    groups = (cols + shape.group - 1) / shape.group;
-  }
-
-  static at::Tensor readable(const at::Tensor& x) {
-    const bool known = x.scalar_type() == at::kBFloat16 || x.scalar_type() == at::kHalf;
-    return known ? x : x.to(at::kFloat);
-  }
-  const void* row(int64_t index) const {
-    return at_element(tensor.const_data_ptr(), index * shape.cols, kernels::element_size(type));
-  }
-};
-
-/// Row `index` of a contiguous tensor of `cols` columns.
-void* row_of(const at::Tensor& matrix, int64_t index, int64_t cols) {
-  return at_element(matrix.mutable_data_ptr(), index * cols,
-                    static_cast<int64_t>(matrix.element_size()));
-}
-
-/// Calls body(first row, shape) for chunks of rows that fit the first-level cache, on all threads.
-template <typename Body>
-void for_each_chunk(const Rows& x, const Body& body) {
-  constexpr int64_t kChunkElements = 4096;
-  const int64_t chunk = std::max<int64_t>(1, kChunkElements / x.shape.cols);
-  parallel_rows(x.shape.rows, x.shape.cols, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; row += chunk) {
-      kernels::RowGroups shape = x.shape;
-      shape.rows = std::min(chunk, end - row);
-      body(row, shape);
-    }
-  });
-}
-
-/// One factor for all rows, or one per row.
-class Factors {
- public:
-  Factors(const at::Tensor& factor, int64_t rows)
-      : values_(factor.detach().to(at::kFloat).contiguous()), step_(values_.numel() == 1 ? 0 : 1) {
-    BPTQ_ASSERT(values_.numel() == 1 || values_.numel() == rows);
-  }
-  float operator[](int64_t row) const { return values_.const_data_ptr<float>()[step_ * row]; }
-
- private:
-  at::Tensor values_;
-  int64_t step_;
-};
 
 float scale_of(float absmax, float factor, int bits) {
   const float scale = absmax * factor / static_cast<float>(q_max(bits));
@@ -140,6 +80,43 @@ at::Tensor fake_quantize(const at::Tensor& x, int bits, int64_t group, const at:
                                 float_type(type), row_of(out, row, shape.cols));
   });
   return out;
+}
+
+Gradients fake_quantize_backward(const at::Tensor& x, int bits, int64_t group,
+                                 const at::Tensor& factor, const at::Tensor& grad_out,
+                                 bool want_x) {
+  const Rows rows(x, group);
+  const Rows grads(grad_out, 0);
+  const Factors factors(factor, rows.shape.rows);
+  at::Tensor grad_x = want_x ? at::empty(x.sizes(), rows.tensor.options()) : at::Tensor();
+  at::Tensor grad_factors = at::empty({rows.shape.rows}, at::kFloat);
+  auto* row_grads = grad_factors.mutable_data_ptr<float>();
+  const auto steps = static_cast<float>(q_max(bits));
+  for_each_chunk(rows, [&](int64_t row, const kernels::RowGroups& shape) {
+    const int64_t groups = shape.rows * rows.groups;
+    std::vector<float> maxima(static_cast<size_t>(groups));
+    std::vector<float> scales(maxima.size());
+    std::vector<float> flow(maxima.size());  // of the scales, then of the maxima
+    kernels::group_absmax(rows.row(row), rows.type, shape, maxima.data());
+    for (int64_t i = 0; i < groups; ++i) {
+      scales[i] = scale_of(maxima[i], factors[row + i / rows.groups], bits);
+    }
+    void* grad_in = want_x ? row_of(grad_x, row, shape.cols) : nullptr;
+    kernels::fake_quantize_rows_backward(rows.row(row), rows.type, shape, bits, scales.data(),
+                                         grads.row(row), grads.type, grad_in, flow.data());
+    std::fill_n(row_grads + row, shape.rows, 0.0F);
+    for (int64_t i = 0; i < groups; ++i) {
+      const int64_t at = row + i / rows.groups;
+      const bool fixed = maxima[i] * factors[at] / steps == 0;  // the scale of zeros is 1
+      row_grads[at] += fixed ? 0 : flow[i] * maxima[i] / steps;
+      flow[i] = fixed ? 0 : flow[i] * factors[at] / steps;
+    }
+    if (want_x) {
+      kernels::add_at_maxima(rows.row(row), rows.type, shape, maxima.data(), flow.data(), grad_in);
+    }
+  });
+  const at::Tensor grad_factor = factor.numel() == 1 ? grad_factors.sum() : grad_factors;
+  return {want_x ? grad_x.to(x.scalar_type()) : grad_x, grad_factor.view(factor.sizes())};
 }
 
 }  // namespace blockptq::fused

@@ -24,4 +24,13 @@ QActivation quantize(const at::Tensor& x, int bits, int64_t group, const at::Ten
 at::Tensor fake_quantize(const at::Tensor& x, int bits, int64_t group, const at::Tensor& factor,
                          at::ScalarType type);
 
+/// Undefined where not wanted.
+struct Gradients {
+  at::Tensor x;
+  at::Tensor factor;  ///< fp32, the shape of the factor
+};
+/// Of fake_quantize(), as quant/straight_through.h says.
+Gradients fake_quantize_backward(const at::Tensor& x, int bits, int64_t group,
+                                 const at::Tensor& factor, const at::Tensor& grad_out, bool want_x);
+
 }  // namespace blockptq::fused
