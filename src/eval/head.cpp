@@ -9,8 +9,8 @@
 
 #include "base/error.h"
 #include "base/system.h"
-#include "exec/float_type.h"
 #include "kernels/cross_entropy.h"
+#include "tensor/float_type.h"
 
 namespace blockptq {
 namespace {

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/progress.h"
+#include "checkpoint/dtype.h"
 #include "checkpoint/safetensors.h"
 
 namespace blockptq {
@@ -19,7 +20,22 @@ class NoProgress final : public Progress {
   void update(const ProgressState& /*state*/) override {}
 };
 
-/// The tensor of a safetensors file whose name is, or else starts with, `name`; F32 or I32.
+/// F32, BF16, I32 or I8.
+inline at::ScalarType torch_type(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::i32:
+      return at::kInt;
+    case Dtype::i8:
+      return at::kChar;
+    case Dtype::bf16:
+      return at::kBFloat16;
+    default:
+      check(dtype == Dtype::f32, "a test asked for a tensor of {}", dtype_name(dtype));
+      return at::kFloat;
+  }
+}
+
+/// The tensor of a safetensors file whose name is, or else starts with, `name`.
 inline at::Tensor load_tensor(const std::filesystem::path& path, const std::string& name) {
   const SafetensorsFile file(path);
   const TensorInfo* info = file.find(name);
@@ -27,7 +43,7 @@ inline at::Tensor load_tensor(const std::filesystem::path& path, const std::stri
     info = info == nullptr && candidate.name.starts_with(name) ? &candidate : info;
   }
   check(info != nullptr, "{}: no tensor '{}'", path.string(), name);
-  at::Tensor tensor = at::empty(info->shape, info->dtype == Dtype::i32 ? at::kInt : at::kFloat);
+  at::Tensor tensor = at::empty(info->shape, torch_type(info->dtype));
   const TensorBytes bytes = file.read(*info);
   std::copy_n(bytes.data(), bytes.size(), static_cast<uint8_t*>(tensor.mutable_data_ptr()));
   return tensor;

@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 #include "checkpoint/checkpoint.h"
-#include "exec/float_type.h"
+#include "tensor/float_type.h"
 
 namespace blockptq {
 

@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "base/size.h"
 #include "checkpoint/checkpoint.h"
-#include "exec/float_type.h"
+#include "tensor/float_type.h"
 
 namespace blockptq {
 namespace {

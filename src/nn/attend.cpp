@@ -5,9 +5,10 @@
 #include <algorithm>
 #include <limits>
 
-#include "exec/float_type.h"
 #include "kernels/masked_softmax.h"
 #include "nn/fused.h"
+#include "tensor/float_type.h"
+#include "tensor/parallel.h"
 
 namespace blockptq::nn {
 namespace {

@@ -9,6 +9,7 @@
 #include "kernels/index_scores.h"
 #include "nn/fused.h"
 #include "nn/norm.h"
+#include "tensor/parallel.h"
 
 namespace blockptq::nn {
 namespace {

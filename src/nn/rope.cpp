@@ -7,9 +7,10 @@
 #include <numbers>
 #include <vector>
 
-#include "exec/float_type.h"
 #include "kernels/rope.h"
 #include "nn/fused.h"
+#include "tensor/float_type.h"
+#include "tensor/parallel.h"
 
 namespace blockptq::nn {
 namespace {

@@ -2,9 +2,10 @@
 
 #include <ATen/ATen.h>
 
-#include "exec/float_type.h"
 #include "kernels/scatter_add.h"
 #include "nn/fused.h"
+#include "tensor/float_type.h"
+#include "tensor/parallel.h"
 
 namespace blockptq::nn {
 

@@ -27,6 +27,23 @@ struct Avx2 {
   static Floats subtract_product(Floats a, Floats b, Floats c) { return _mm256_fnmadd_ps(a, b, c); }
   /// The larger; `b` where one is NaN.
   static Floats max(Floats a, Floats b) { return _mm256_max_ps(a, b); }
+  /// The smaller; `b` where one is NaN.
+  static Floats min(Floats a, Floats b) { return _mm256_min_ps(a, b); }
+  /// Without the sign.
+  static Floats magnitude(Floats a) {
+    return _mm256_and_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff)));
+  }
+  /// The larger of two magnitudes; NaN is larger than infinity.
+  static Floats max_magnitude(Floats a, Floats b) {
+    return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
+  }
+  /// value, negated where the sign bit of `sign` is set
+  static Floats with_sign_of(Floats value, Floats sign) {
+    return _mm256_xor_ps(value, _mm256_and_ps(sign, _mm256_set1_ps(-0.0F)));
+  }
+  static bool any_at_least(Floats a, Floats b) {
+    return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ)) != 0;
+  }
   static Floats round(Floats a) {
     return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   }
@@ -49,6 +66,13 @@ struct Avx2 {
     __m128 m = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     m = _mm_max_ps(m, _mm_movehl_ps(m, m));
     return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+  }
+  static float max_magnitude_of_lanes(Floats a) {
+    const __m256i bits = _mm256_castps_si256(a);
+    __m128i m = _mm_max_epi32(_mm256_castsi256_si128(bits), _mm256_extracti128_si256(bits, 1));
+    m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
+    m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1));
+    return _mm_cvtss_f32(_mm_castsi128_ps(m));
   }
   static double sum_of_lanes(Floats a) {
     const __m256d pairs = _mm256_add_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(a)),
@@ -97,6 +121,13 @@ struct Avx2 {
     }
   }
 
+  /// Integers beyond int8 saturate.
+  static void store_int8(Floats integers, uint8_t* at) {
+    const __m256i wide = _mm256_cvtps_epi32(integers);
+    const __m128i words =
+        _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(at), _mm_packs_epi16(words, words));
+  }
   static Floats load_int8(const uint8_t* at) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(load_8_bytes(at)));
   }

@@ -36,6 +36,19 @@ struct Avx512 {
   static Floats subtract_product(Floats a, Floats b, Floats c) { return _mm512_fnmadd_ps(a, b, c); }
   /// The larger; `b` where one is NaN.
   static Floats max(Floats a, Floats b) { return _mm512_max_ps(a, b); }
+  /// The smaller; `b` where one is NaN.
+  static Floats min(Floats a, Floats b) { return _mm512_min_ps(a, b); }
+  /// Without the sign.
+  static Floats magnitude(Floats a) { return _mm512_abs_ps(a); }
+  /// The larger of two magnitudes; NaN is larger than infinity.
+  static Floats max_magnitude(Floats a, Floats b) {
+    return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+  }
+  /// value, negated where the sign bit of `sign` is set
+  static Floats with_sign_of(Floats value, Floats sign) {
+    return _mm512_xor_ps(value, _mm512_and_ps(sign, _mm512_set1_ps(-0.0F)));
+  }
+  static bool any_at_least(Floats a, Floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ) != 0; }
   static Floats round(Floats a) {
     return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   }
@@ -51,6 +64,10 @@ struct Avx512 {
     return _mm512_mask_mov_ps(otherwise, _mm_test_epi8_mask(lanes, lanes), value);
   }
   static float max_of_lanes(Floats a) { return _mm512_reduce_max_ps(a); }
+  static float max_magnitude_of_lanes(Floats a) {
+    return _mm_cvtss_f32(
+        _mm_castsi128_ps(_mm_cvtsi32_si128(_mm512_reduce_max_epi32(_mm512_castps_si512(a)))));
+  }
   static double sum_of_lanes(Floats a) {
     const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(a));
     const __m512d high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1));
@@ -100,6 +117,11 @@ struct Avx512 {
     }
   }
 
+  /// Integers beyond int8 saturate.
+  static void store_int8(Floats integers, uint8_t* at) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(at),
+                     _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(integers)));
+  }
   static Floats load_int8(const uint8_t* at) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load_16_bytes(at)));
   }

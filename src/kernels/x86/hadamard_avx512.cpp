@@ -1,0 +1,16 @@
+#if defined(__x86_64__)
+
+#include "kernels/x86/avx512.h"
+#include "kernels/x86/hadamard_impl.h"
+#include "kernels/x86/kernels.h"
+
+namespace blockptq::kernels {
+
+void hadamard_rows_avx512(const void* in, FloatType type, int64_t rows, int64_t order, void* out,
+                          float* scratch) {
+  hadamard_rows_vectors<Avx512>(in, type, rows, order, out, scratch);
+}
+
+}  // namespace blockptq::kernels
+
+#endif

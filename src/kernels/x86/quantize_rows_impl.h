@@ -1,0 +1,67 @@
+// kernels/quantize_rows.h over the vectors of one instruction set.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/quantize_rows.h"
+#include "kernels/types.h"
+#include "kernels/x86/groups.h"
+#include "kernels/x86/transform.h"
+
+namespace blockptq::kernels {
+
+template <typename Vector>
+void quantize_rows_vectors(const void* in, FloatType type, const RowGroups& shape, int bits,
+                           const float* scales, int8_t* codes) {
+  const auto q_max = Vector::broadcast(static_cast<float>((1 << (bits - 1)) - 1));
+  const auto q_min = Vector::broadcast(-static_cast<float>(1 << (bits - 1)));
+  visit_float_type(type, [&](auto constant) {
+    constexpr FloatType kType = decltype(constant)::value;
+    constexpr int64_t kSize = element_size(kType);
+    const auto* bytes = static_cast<const uint8_t*>(in);
+    auto* out = reinterpret_cast<uint8_t*>(codes);
+    for_each_group(shape, [&](int64_t /*row*/, int64_t index, int64_t begin, int64_t count) {
+      const auto scale = Vector::broadcast(scales[index]);
+      transform<Vector::kLanes, kSize, 1>(
+          bytes + begin * kSize, count, out + begin, [&](const uint8_t* from, uint8_t* to) {
+            const auto x = Vector::template load<kType>(from);
+            const auto rounded = Vector::round(Vector::divide(x, scale));
+            // In this order NaN becomes q_min.
+            Vector::store_int8(Vector::min(Vector::max(rounded, q_min), q_max), to);
+          });
+    });
+  });
+}
+
+template <typename Vector>
+void fake_quantize_rows_vectors(const void* in, FloatType type, const RowGroups& shape, int bits,
+                                const float* scales, const RowBounds& bounds, FloatType out_type,
+                                void* out) {
+  const auto q_max = Vector::broadcast(static_cast<float>((1 << (bits - 1)) - 1));
+  const auto q_min = Vector::broadcast(-static_cast<float>(1 << (bits - 1)));
+  visit_float_type(type, [&](auto in_constant) {
+    visit_float_type(out_type, [&](auto out_constant) {
+      constexpr FloatType kIn = decltype(in_constant)::value;
+      constexpr FloatType kOut = decltype(out_constant)::value;
+      const auto* from_bytes = static_cast<const uint8_t*>(in);
+      auto* to_bytes = static_cast<uint8_t*>(out);
+      for_each_group(shape, [&](int64_t row, int64_t index, int64_t begin, int64_t count) {
+        const bool bounded = bounds.low != nullptr;
+        const auto low = Vector::broadcast(bounded ? bounds.low[row] : -__builtin_inff());
+        const auto high = Vector::broadcast(bounded ? bounds.high[row] : __builtin_inff());
+        const auto scale = Vector::broadcast(scales[index]);
+        transform<Vector::kLanes, element_size(kIn), element_size(kOut)>(
+            from_bytes + begin * element_size(kIn), count, to_bytes + begin * element_size(kOut),
+            [&](const uint8_t* from, uint8_t* to) {
+              // NaN passes where it is the second operand.
+              const auto x = Vector::min(high, Vector::max(low, Vector::template load<kIn>(from)));
+              const auto rounded = Vector::round(Vector::divide(x, scale));
+              const auto code = Vector::min(q_max, Vector::max(q_min, rounded));
+              Vector::template store<kOut>(Vector::multiply(scale, code), to);
+            });
+      });
+    });
+  });
+}
+
+}  // namespace blockptq::kernels
