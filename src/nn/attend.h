@@ -12,7 +12,7 @@
 namespace blockptq::nn {
 
 /// Scores are worked on in tiles that stay in the cache: a bound of the workspace that pays.
-constexpr int64_t kScoreTileBytes = int64_t{16} << 20;
+constexpr int64_t kScoreTileBytes = int64_t{3} << 20;
 
 /// softmax(scale * q k^T over the visible keys) v -> [T, H, V]. Query head h reads the keys and
 /// values of head h / (H / G), as arXiv 2305.13245 groups them; they are not repeated in memory. A
