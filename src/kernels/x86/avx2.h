@@ -41,8 +41,9 @@ struct Avx2 {
   static Floats with_sign_of(Floats value, Floats sign) {
     return _mm256_xor_ps(value, _mm256_and_ps(sign, _mm256_set1_ps(-0.0F)));
   }
-  static bool any_at_least(Floats a, Floats b) {
-    return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ)) != 0;
+  /// NaN is not less.
+  static bool any_not_less(Floats a, Floats b) {
+    return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_NLT_UQ)) != 0;
   }
   static Floats round(Floats a) {
     return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);

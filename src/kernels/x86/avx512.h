@@ -48,7 +48,10 @@ struct Avx512 {
   static Floats with_sign_of(Floats value, Floats sign) {
     return _mm512_xor_ps(value, _mm512_and_ps(sign, _mm512_set1_ps(-0.0F)));
   }
-  static bool any_at_least(Floats a, Floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ) != 0; }
+  /// NaN is not less.
+  static bool any_not_less(Floats a, Floats b) {
+    return _mm512_cmp_ps_mask(a, b, _CMP_NLT_UQ) != 0;
+  }
   static Floats round(Floats a) {
     return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   }

@@ -8,6 +8,7 @@
 #include "kernels/types.h"
 #include "kernels/x86/combine.h"
 #include "kernels/x86/groups.h"
+#include "kernels/x86/quotient.h"
 
 namespace blockptq::kernels {
 
@@ -33,17 +34,16 @@ float group_backward(const uint8_t* in, int64_t count, int bits, float scale,
                      const uint8_t* grad_out, uint8_t* grad_in) {
   const auto q_max = Vector::broadcast(static_cast<float>((1 << (bits - 1)) - 1));
   const auto q_min = Vector::broadcast(-static_cast<float>(1 << (bits - 1)));
-  const auto scales = Vector::broadcast(scale);
+  const Divisor<Vector> divisor(scale);
   auto sum = Vector::broadcast(0);
   const auto pass = [&](const uint8_t* x, const uint8_t* grad) {
     const auto gradient = Vector::template load<grad_type>(grad);
-    const auto quotient = Vector::divide(Vector::template load<type>(x), scales);
-    const auto rounded = Vector::round(quotient);
+    const auto [value, rounded] = quotient<Vector>(Vector::template load<type>(x), divisor);
     const auto code = Vector::min(q_max, Vector::max(q_min, rounded));
-    const auto zero_outside = [&](auto value) {
-      return Vector::zero_if_less(q_max, rounded, Vector::zero_if_less(rounded, q_min, value));
+    const auto zero_outside = [&, rounded = rounded](auto inside) {
+      return Vector::zero_if_less(q_max, rounded, Vector::zero_if_less(rounded, q_min, inside));
     };
-    sum = Vector::multiply_add(gradient, Vector::subtract(code, zero_outside(quotient)), sum);
+    sum = Vector::multiply_add(gradient, Vector::subtract(code, zero_outside(value)), sum);
     return zero_outside(gradient);
   };
   constexpr int64_t kSize = element_size(type);
@@ -90,7 +90,7 @@ void bounded_rows_backward_vectors(const void* in, FloatType type, int64_t rows,
       constexpr FloatType kIn = decltype(in_constant)::value;
       constexpr FloatType kGrad = decltype(grad_constant)::value;
       for (int64_t row = 0; row < rows; ++row) {
-        const auto scale = Vector::broadcast(scales[row]);
+        const Divisor<Vector> divisor(scales[row]);
         const auto low = Vector::broadcast(bounds.low[row]);
         const auto high = Vector::broadcast(bounds.high[row]);
         auto scale_sum = Vector::broadcast(0);
@@ -106,8 +106,8 @@ void bounded_rows_backward_vectors(const void* in, FloatType type, int64_t rows,
               const auto x = Vector::template load<kIn>(at);
               const auto gradient = Vector::template load<kGrad>(grad);
               const auto bounded = Vector::min(high, Vector::max(low, x));
-              const auto quotient = Vector::divide(bounded, scale);
-              const auto error = Vector::subtract(Vector::round(quotient), quotient);
+              const auto [value, rounded] = quotient<Vector>(bounded, divisor);
+              const auto error = Vector::subtract(rounded, value);
               scale_sum = Vector::multiply_add(gradient, error, scale_sum);
               add_where_less(x, low, gradient, low_sum);
               add_where_less(high, x, gradient, high_sum);
@@ -141,7 +141,7 @@ void add_at_maximum(const uint8_t* in, int64_t count, float max, float amount, u
     Vector::template store<type>(Vector::add(Vector::template load<type>(from), added), to);
   };
   for (; count >= Vector::kLanes; count -= Vector::kLanes, in += kStep, grad += kStep) {
-    if (Vector::any_at_least(magnitude(in), maximum)) {
+    if (Vector::any_not_less(magnitude(in), maximum)) {
       add(in, grad, grad);
     }
   }

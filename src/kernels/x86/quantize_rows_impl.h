@@ -6,6 +6,7 @@
 #include "kernels/quantize_rows.h"
 #include "kernels/types.h"
 #include "kernels/x86/groups.h"
+#include "kernels/x86/quotient.h"
 #include "kernels/x86/transform.h"
 
 namespace blockptq::kernels {
@@ -21,11 +22,11 @@ void quantize_rows_vectors(const void* in, FloatType type, const RowGroups& shap
     const auto* bytes = static_cast<const uint8_t*>(in);
     auto* out = reinterpret_cast<uint8_t*>(codes);
     for_each_group(shape, [&](int64_t /*row*/, int64_t index, int64_t begin, int64_t count) {
-      const auto scale = Vector::broadcast(scales[index]);
+      const Divisor<Vector> divisor(scales[index]);
       transform<Vector::kLanes, kSize, 1>(
           bytes + begin * kSize, count, out + begin, [&](const uint8_t* from, uint8_t* to) {
             const auto x = Vector::template load<kType>(from);
-            const auto rounded = Vector::round(Vector::divide(x, scale));
+            const auto rounded = quotient<Vector>(x, divisor).rounded;
             // In this order NaN becomes q_min.
             Vector::store_int8(Vector::min(Vector::max(rounded, q_min), q_max), to);
           });
@@ -46,18 +47,26 @@ void fake_quantize_rows_vectors(const void* in, FloatType type, const RowGroups&
       const auto* from_bytes = static_cast<const uint8_t*>(in);
       auto* to_bytes = static_cast<uint8_t*>(out);
       for_each_group(shape, [&](int64_t row, int64_t index, int64_t begin, int64_t count) {
-        const bool bounded = bounds.low != nullptr;
-        const auto low = Vector::broadcast(bounded ? bounds.low[row] : -__builtin_inff());
-        const auto high = Vector::broadcast(bounded ? bounds.high[row] : __builtin_inff());
-        const auto scale = Vector::broadcast(scales[index]);
+        const Divisor<Vector> divisor(scales[index]);
+        // Rounding keeps the order, so that the bounds may as well clamp the codes.
+        auto low = q_min;
+        auto high = q_max;
+        if (bounds.low != nullptr) {
+          const auto code_of = [&](float bound) {
+            const auto ratio = Vector::divide(Vector::broadcast(bound), divisor.scale);
+            return Vector::min(Vector::max(Vector::round(ratio), q_min), q_max);
+          };
+          low = code_of(bounds.low[row]);
+          high = code_of(bounds.high[row]);
+        }
         transform<Vector::kLanes, element_size(kIn), element_size(kOut)>(
             from_bytes + begin * element_size(kIn), count, to_bytes + begin * element_size(kOut),
             [&](const uint8_t* from, uint8_t* to) {
-              // NaN passes where it is the second operand.
-              const auto x = Vector::min(high, Vector::max(low, Vector::template load<kIn>(from)));
-              const auto rounded = Vector::round(Vector::divide(x, scale));
-              const auto code = Vector::min(q_max, Vector::max(q_min, rounded));
-              Vector::template store<kOut>(Vector::multiply(scale, code), to);
+              const auto x = Vector::template load<kIn>(from);
+              const auto rounded = quotient<Vector>(x, divisor).rounded;
+              // NaN passes as the second operand.
+              const auto code = Vector::min(high, Vector::max(low, rounded));
+              Vector::template store<kOut>(Vector::multiply(divisor.scale, code), to);
             });
       });
     });
