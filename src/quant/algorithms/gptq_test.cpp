@@ -188,7 +188,7 @@ TEST(Gptq, ChannelsAreIndependentWhateverTheSlab) {
   at::manual_seed(18);
   const at::Tensor w = at::randn({300, 64});
   GptqOptions options;
-  options.scales = 1000;  // 262 channels at a time
+  options.scales = 1000;  // 256 channels at a time
   const at::Tensor all = losses(w, gptq_of(w, 4, input, options), input.hessian_II);
   const at::Tensor last = w.narrow(0, 250, 50);
   const at::Tensor alone = losses(last, gptq_of(last, 4, input, options), input.hessian_II);
