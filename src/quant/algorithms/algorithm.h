@@ -4,8 +4,11 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/util/ArrayRef.h>
 
 #include <cstdint>
+#include <functional>
+#include <vector>
 
 #include "quant/qtensor.h"
 
@@ -21,5 +24,21 @@ struct InputStatistics {
   at::Tensor cross_II;    ///< fp32, sum g^2 (x - x') x'^T; undefined: x = x'
   int64_t tokens = 0;
 };
+
+/// Codes of weights [O, I] of any floating type that see the same input (gate and up), so that what
+/// is computed from its statistics is computed once. One result per weight, in order. Error for
+/// weights or statistics that are not finite.
+using Algorithm = std::function<std::vector<QTensor>(at::ArrayRef<at::Tensor> weights_OI, int bits,
+                                                     const InputStatistics& input)>;
+
+/// Error unless w is finite.
+void check_weight(const at::Tensor& w_OI);
+
+/// Error unless all of the statistics are finite and no feature has a negative second moment.
+void check_statistics(const InputStatistics& input, int64_t features);
+
+/// e H e^T of every row e: fp32 [O]. With the error of a weight for e and the Hessian of its input,
+/// the squared error that the channel makes on the calibration tokens.
+at::Tensor quadratic_form(const at::Tensor& e_OI, const at::Tensor& hessian_II);
 
 }  // namespace blockptq

@@ -1,0 +1,20 @@
+// The table of algorithms.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "base/json.h"
+#include "quant/algorithms/algorithm.h"
+
+namespace blockptq {
+
+/// The algorithm `name` with its options, the members of the object `options`; a missing one has
+/// the default of the algorithm's header. Error for an unknown name, an unknown option (both name
+/// what is known) or a value out of range.
+Algorithm make_algorithm(std::string_view name, const JsonView& options);
+
+/// The names that make_algorithm() knows, "a, b, c".
+std::string algorithm_names();
+
+}  // namespace blockptq

@@ -1,0 +1,184 @@
+#include "quant/algorithms/gptq.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "quant/algorithms/scale_search.h"
+
+namespace blockptq {
+namespace {
+
+/// Rounds the features of R channels from last to first. Features are rows here, so that one
+/// feature of all channels is contiguous.
+class Sweep {
+ public:
+  /// matrix_II: L to round anew, H to descend: v_j = start_j + pending_j / M_jj, and what rounding
+  /// takes away, d_j = start_j - s q_j, adds M_ji d_j to pending_i of all i < j. pending_IR is
+  /// consumed. With M = L the sums are those of gptq.h from zero; with M = H they are when start is
+  /// s q of the codes so far and pending H e.
+  Sweep(const at::Tensor& matrix_II, int bits, at::Tensor start_IR, at::Tensor pending_IR,
+        at::Tensor scales_R)
+      : matrix_II_(matrix_II),
+        diagonal_I_(matrix_II.diagonal().to(at::kCPU).contiguous()),
+        bits_(bits),
+        start_IR_(std::move(start_IR)),
+        pending_IR_(std::move(pending_IR)),
+        scales_R_(std::move(scales_R)),
+        codes_IR_(at::empty_like(pending_IR_, at::kChar)),
+        loss_R_(at::zeros_like(scales_R_)) {
+    round(0, matrix_II_.size(0));
+  }
+
+  const at::Tensor& codes_IR() const { return codes_IR_; }
+  /// sum_j M_jj^2 (v_j - s q_j)^2.
+  const at::Tensor& loss_R() const { return loss_R_; }
+
+ private:
+  void round(int64_t begin, int64_t end) {
+    if (end - begin == 1) {
+      round_feature(begin);
+      return;
+    }
+    const int64_t middle = begin + (end - begin) / 2;
+    round(middle, end);
+    const at::Tensor coupling = matrix_II_.slice(0, middle, end).slice(1, begin, middle);
+    pending_IR_.slice(0, begin, middle).addmm_(coupling.t(), pending_IR_.slice(0, middle, end));
+    round(begin, middle);
+  }
+
+  /// The rounding of quant/grid.h, for one feature of many channels.
+  void round_feature(int64_t feature) {
+    const double diagonal = diagonal_I_.const_data_ptr<float>()[feature];
+    at::Tensor pending_R = pending_IR_.select(0, feature);
+    const at::Tensor start_R = start_IR_.select(0, feature);
+    const at::Tensor v_R = at::add(start_R, pending_R, 1 / diagonal);
+    const at::Tensor q_R = at::div(v_R, scales_R_).round_().clamp_(q_min(bits_), q_max(bits_));
+    codes_IR_.select(0, feature).copy_(q_R);
+    const at::Tensor residual_R = at::addcmul(v_R, q_R, scales_R_, -1);
+    loss_R_.addcmul_(residual_R, residual_R, diagonal * diagonal);
+    at::addcmul_out(pending_R, start_R, q_R, scales_R_, -1);
+  }
+
+  at::Tensor matrix_II_;
+  at::Tensor diagonal_I_;
+  int bits_;
+  at::Tensor start_IR_;
+  at::Tensor pending_IR_;  ///< of the features to come; d of those that are done
+  at::Tensor scales_R_;
+  at::Tensor codes_IR_;
+  at::Tensor loss_R_;
+};
+
+/// 1, then to both sides in turn up to 1 +- range: of equal losses the first counts.
+at::Tensor scale_factors(const GptqOptions& options, const at::TensorOptions& type) {
+  const int64_t far = options.scales / 2;
+  std::vector<float> factors;
+  for (int64_t k = 0; k < options.scales; ++k) {
+    const double step =
+        static_cast<double>((k + 1) / 2) / static_cast<double>(std::max<int64_t>(far, 1));
+    factors.push_back(static_cast<float>(1 + (k % 2 == 0 ? -1 : 1) * step * options.scale_range));
+  }
+  return at::tensor(factors).to(type.device());
+}
+
+struct Rounded {
+  at::Tensor codes_IR;
+  at::Tensor scales_R;
+};
+
+/// Under every scale; per channel the one of the least loss.
+Rounded round_best(const at::Tensor& target_IR, int bits, const at::Tensor& scales_R,
+                   const HessianFactor& factor, const GptqOptions& options) {
+  const at::Tensor factors_K = scale_factors(options, scales_R.options());
+  const int64_t features = target_IR.size(0);
+  const int64_t channels = target_IR.size(1);
+  const int64_t tried = factors_K.size(0);
+  const at::Tensor tried_KR = at::outer(factors_K, scales_R);
+  const Sweep sweep(factor.lower_II, bits, target_IR.repeat({1, tried}),
+                    at::zeros({features, tried * channels}, target_IR.options()),
+                    tried_KR.flatten());
+  const at::Tensor best_1R = sweep.loss_R().view({tried, channels}).argmin(0).unsqueeze(0);
+  const at::Tensor codes_IKR = sweep.codes_IR().view({features, tried, channels});
+  return {codes_IKR.gather(1, best_1R.unsqueeze(0).expand({features, 1, channels})).squeeze(1),
+          tried_KR.gather(0, best_1R).squeeze(0)};
+}
+
+/// One sweep of coordinate descent from `codes_IR`.
+at::Tensor descend(const at::Tensor& codes_IR, const at::Tensor& target_IR, int bits,
+                   const at::Tensor& scales_R, const HessianFactor& factor) {
+  const at::Tensor value_IR = codes_IR * scales_R;
+  const at::Tensor gradient_IR = at::matmul(factor.hessian_II, target_IR - value_IR);
+  return Sweep(factor.hessian_II, bits, value_IR, gradient_IR, scales_R).codes_IR();
+}
+
+/// Calls work(slab) with the channels of w_OI, as many at a time as go together under `scales`
+/// scales each. Bounds memory on the CPU; a GPU, where the time goes into launches, takes 16 times
+/// as many.
+template <typename Work>
+void for_slabs(const at::Tensor& w_OI, int64_t scales, const Work& work) {
+  constexpr int64_t kAligned = 64;  // products of aligned rows are up to 1.4 times faster
+  const int64_t elements = int64_t{1} << (w_OI.is_cpu() ? 24 : 28);
+  const int64_t channels =
+      std::max(kAligned, elements / (scales * w_OI.size(1)) / kAligned * kAligned);
+  for (int64_t row = 0; row < w_OI.size(0); row += channels) {
+    work([row, count = std::min(channels, w_OI.size(0) - row)](const at::Tensor& x) {
+      return x.narrow(0, row, count);
+    });
+  }
+}
+
+}  // namespace
+
+QTensor gptq(const at::Tensor& w_OI, int bits, const at::Tensor& cross_II,
+             const HessianFactor& factor, const GptqOptions& options) {
+  constexpr int64_t kStartSteps = 40;
+  constexpr double kStartSmallest = 0.2;
+  const c10::NoGradGuard no_grad;
+  check_weight(w_OI);
+  BPTQ_ASSERT(w_OI.size(1) == factor.order_I.size(0) && options.scales > 0);
+  const at::Tensor target_OI =
+      corrected_target(w_OI.to(at::kFloat), options.correct ? cross_II : at::Tensor(), factor);
+  const at::Tensor scales_O = search_scales(
+      target_OI, bits, factor.hessian_II.diagonal().contiguous(), kStartSteps, kStartSmallest);
+  const at::Tensor codes_OI = at::empty(target_OI.sizes(), target_OI.options().dtype(at::kChar));
+  for_slabs(target_OI, options.scales, [&](const auto& slab) {
+    const at::Tensor target_IR = slab(target_OI).t().contiguous();
+    const Rounded best = round_best(target_IR, bits, slab(scales_O), factor, options);
+    slab(codes_OI).copy_(best.codes_IR.t());
+    slab(scales_O).copy_(best.scales_R);
+  });
+  for_slabs(target_OI, /*scales=*/1, [&](const auto& slab) {
+    const at::Tensor target_IR = slab(target_OI).t().contiguous();
+    at::Tensor codes_IR = slab(codes_OI).t();
+    for (int64_t sweep = 0; sweep < options.sweeps; ++sweep) {
+      codes_IR = descend(codes_IR, target_IR, bits, slab(scales_O), factor);
+    }
+    slab(codes_OI).copy_(codes_IR.t());
+  });
+  return {factor.from_order(codes_OI), scales_O, bits};
+}
+
+std::vector<QTensor> gptq(at::ArrayRef<at::Tensor> weights_OI, int bits,
+                          const InputStatistics& input, const GptqOptions& options) {
+  std::vector<at::Tensor> wide_OI;
+  std::vector<int64_t> channels;
+  for (const at::Tensor& w_OI : weights_OI) {
+    wide_OI.push_back(w_OI.to(at::kFloat));
+    channels.push_back(w_OI.size(0));
+  }
+  // Channels do not see each other: one weight of all.
+  const QTensor all = gptq(wide_OI.size() == 1 ? wide_OI[0] : at::cat(wide_OI), bits,
+                           input.cross_II, factor_hessian(input, options.factor), options);
+  const auto codes = all.codes_OI.split_with_sizes(channels);
+  const auto scales = all.scales_O.split_with_sizes(channels);
+  std::vector<QTensor> quantized;
+  for (size_t k = 0; k < channels.size(); ++k) {
+    quantized.push_back({codes[k], scales[k], bits});
+  }
+  return quantized;
+}
+
+}  // namespace blockptq

@@ -1,0 +1,32 @@
+#include "quant/transforms/smooth.h"
+
+#include <ATen/ATen.h>
+
+#include "base/error.h"
+
+namespace blockptq {
+
+at::Tensor smooth_factors(const at::Tensor& x_absmax_I, const at::Tensor& w_absmax_I,
+                          double alpha) {
+  BPTQ_ASSERT(alpha >= 0 && alpha <= 1 && x_absmax_I.sizes() == w_absmax_I.sizes());
+  const at::Tensor factors_I = x_absmax_I.pow(alpha) / w_absmax_I.pow(1 - alpha);
+  const at::Tensor zero_I = at::logical_or(x_absmax_I == 0, w_absmax_I == 0);
+  return at::where(zero_I, at::ones_like(factors_I), factors_I);
+}
+
+at::Tensor nearest_power_of_two(const at::Tensor& factors) {
+  const auto [mantissa, exponent] = at::frexp(factors);  // mantissa in [1/2, 1)
+  const at::Tensor above = factors / mantissa;           // exact: 2^exponent
+  return at::where(mantissa.square() < 0.5, above * 0.5, above);
+}
+
+at::Tensor fold_into_columns(const at::Tensor& w_OI, const at::Tensor& factors_I) {
+  return (w_OI.to(at::kFloat) * factors_I).to(w_OI.scalar_type());
+}
+
+at::Tensor fold_into_rows(const at::Tensor& w, const at::Tensor& factors_O) {
+  const at::Tensor divisors = w.dim() == 2 ? factors_O.unsqueeze(1) : factors_O;
+  return (w.to(at::kFloat) / divisors).to(w.scalar_type());
+}
+
+}  // namespace blockptq

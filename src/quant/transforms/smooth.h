@@ -1,0 +1,29 @@
+// Smoothing: factors per feature that move outliers of an activation into the weight behind it,
+//
+//   y = W x = (W diag(s)) (diag(1/s) x),   s_j = max_t |x_tj|^alpha / max_o |W_oj|^(1 - alpha)
+//
+// (SmoothQuant, arXiv 2211.10438, equation 4). diag(1/s) goes into the rows of what makes x: the
+// weight of a norm, or the linear in front.
+//
+// Shapes: O output channels, I input features.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace blockptq {
+
+/// s, fp32 [I]. The maxima (fp32 [I], of the weights over all linears that read x) are >= 0; a
+/// feature that is zero in either has factor 1. alpha in [0, 1]: how much moves to the weight.
+at::Tensor smooth_factors(const at::Tensor& x_absmax_I, const at::Tensor& w_absmax_I, double alpha);
+
+/// Positive fp32 factors to the powers of two next to them (in ratio), exactly: multiplying by them
+/// rounds nothing, so that they may go into tensors that are stored in bf16 and not quantized.
+at::Tensor nearest_power_of_two(const at::Tensor& factors);
+
+/// W diag(s), in the type of w.
+at::Tensor fold_into_columns(const at::Tensor& w_OI, const at::Tensor& factors_I);
+
+/// diag(1/s) W, in the type of w: of a linear [O, I], or of the weight of a norm or a bias [O].
+at::Tensor fold_into_rows(const at::Tensor& w, const at::Tensor& factors_O);
+
+}  // namespace blockptq
