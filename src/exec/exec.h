@@ -35,6 +35,9 @@ enum class SiteKind {
   indexer_key,    ///< DSA indexer key, after rope, as read back from the cache
 };
 
+/// The name of a cache point in recipes.
+std::string_view point_name(SiteKind kind);
+
 /// A site is identified by the (first) linear behind it.
 struct Site {
   SiteKind kind;

@@ -1,7 +1,27 @@
 #include <ATen/ATen.h>
 
+#include "base/error.h"
 #include "exec/exec.h"
+
 namespace blockptq {
+
+std::string_view point_name(SiteKind kind) {
+  switch (kind) {
+    case SiteKind::kv_latent:
+      return "kv_latent";
+    case SiteKind::key_cache:
+      return "key_cache";
+    case SiteKind::value_cache:
+      return "value_cache";
+    case SiteKind::indexer_query:
+      return "indexer_query";
+    case SiteKind::indexer_key:
+      return "indexer_key";
+    case SiteKind::linear_input:
+      break;
+  }
+  fail("a linear's input is no cache point");
+}
 
 Weight Weight::rows(int64_t begin, int64_t end) const {
   return {name, role, value.slice(0, begin, end)};

@@ -57,8 +57,25 @@ Weight Piece::weight(std::string_view name) const {
   return {entry->first, entry->second.role, entry->second.value};
 }
 
-PieceLoader::PieceLoader(const Checkpoint& checkpoint, at::ScalarType type, at::Device device)
-    : checkpoint_(checkpoint), type_(type), device_(device) {}
+std::vector<Weight> Piece::weights() const {
+  std::vector<Weight> result;
+  for (const auto& [name, entry] : entries_) {
+    if (entry.value.dim() == 2) {
+      result.push_back({name, entry.role, entry.value});
+    }
+  }
+  return result;
+}
+
+void Piece::replace(std::string_view name, at::Tensor value) {
+  const auto entry = entries_.find(name);
+  BPTQ_ASSERT(entry != entries_.end());
+  entry->second.value = std::move(value);
+}
+
+PieceLoader::PieceLoader(const Checkpoint& checkpoint, at::ScalarType type, at::Device device,
+                         std::optional<WeightTransform> transform)
+    : checkpoint_(checkpoint), type_(type), device_(device), transform_(std::move(transform)) {}
 
 at::ScalarType PieceLoader::type_of(const ModelTensor& spec) const {
   return spec.keep_fp32 ? at::kFloat : type_;
@@ -80,6 +97,14 @@ void PieceLoader::prefetch(const PieceSpec& spec) const {
   }
 }
 
+/// Decodes the weight to fp32 and puts what it becomes into out_OI.
+void PieceLoader::load_transformed(const StoredTensor& stored, const ModelTensor& spec,
+                                   at::Tensor& out_OI) const {
+  at::Tensor w_OI = at::empty(out_OI.sizes(), at::kFloat);
+  checkpoint_.decode(stored, kernels::FloatType::f32, w_OI.mutable_data_ptr());
+  out_OI.copy_(transform_->apply(spec, w_OI));
+}
+
 Piece PieceLoader::load(const PieceSpec& spec) {
   const auto buffer = pool_.allocate(static_cast<size_t>(loaded_bytes(spec)));
   std::byte* cursor = buffer.get();
@@ -88,13 +113,15 @@ Piece PieceLoader::load(const PieceSpec& spec) {
     const at::ScalarType type = type_of(slice.spec);
     const StoredTensor* stored = checkpoint_.find(slice.spec.name);
     BPTQ_ASSERT(stored != nullptr);
-    if (slice.spec.shape.size() == 2) {
+    at::Tensor value = at::from_blob(
+        cursor, slice_shape(slice), [buffer](void*) {}, at::TensorOptions(type));
+    if (transform_ && transform_->wants(slice.spec)) {
+      load_transformed(*stored, slice.spec, value);
+    } else if (slice.spec.shape.size() == 2) {
       checkpoint_.decode_rows(*stored, slice.row_begin, row_end(slice), float_type(type), cursor);
     } else {
       checkpoint_.decode_rows(*stored, 0, 1, float_type(type), cursor);
     }
-    at::Tensor value = at::from_blob(
-        cursor, slice_shape(slice), [buffer](void*) {}, at::TensorOptions(type));
     piece.entries_[slice.spec.name] = {slice.spec.role, value.to(device_)};
     cursor += slice_bytes(slice, type);
   }

@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -23,6 +24,7 @@
 namespace blockptq {
 
 class Checkpoint;
+struct StoredTensor;
 
 /// Rows [row_begin, row_end) of a tensor of the model's table (row_end -1: all).
 struct TensorSlice {
@@ -44,6 +46,11 @@ class Piece {
   /// The tensor of a piece that has but one.
   const at::Tensor& only() const;
 
+  /// Every weight (matrix) of the piece.
+  std::vector<Weight> weights() const;
+  /// Puts `value` in the place of the tensor `name`.
+  void replace(std::string_view name, at::Tensor value);
+
  private:
   friend class PieceLoader;
   struct Entry {
@@ -53,11 +60,19 @@ class Piece {
   std::map<std::string, Entry, std::less<>> entries_;
 };
 
+/// What a weight becomes on its way in: called on the loading thread with the weight in fp32, as it
+/// is in the checkpoint; returns what takes its place in the piece, in any floating-point type.
+struct WeightTransform {
+  std::function<bool(const ModelTensor&)> wants;  ///< weights that are transformed
+  std::function<at::Tensor(const ModelTensor&, const at::Tensor& w_OI)> apply;
+};
+
 /// Reads pieces from a checkpoint.
 class PieceLoader {
  public:
   /// Matrices become `type` (those of the table that keep fp32, fp32) on `device`.
-  PieceLoader(const Checkpoint& checkpoint, at::ScalarType type, at::Device device);
+  PieceLoader(const Checkpoint& checkpoint, at::ScalarType type, at::Device device,
+              std::optional<WeightTransform> transform = std::nullopt);
 
   Piece load(const PieceSpec& spec);
   /// Host bytes that a loaded piece takes.
@@ -67,10 +82,13 @@ class PieceLoader {
 
  private:
   at::ScalarType type_of(const ModelTensor& spec) const;
+  void load_transformed(const StoredTensor& stored, const ModelTensor& spec,
+                        at::Tensor& out_OI) const;
 
   const Checkpoint& checkpoint_;
   at::ScalarType type_;
   at::Device device_;
+  std::optional<WeightTransform> transform_;
   BufferPool pool_;
 };
 

@@ -26,8 +26,8 @@ void expect_keys(const JsonView& json, const std::set<std::string>& known) {
 
 int parse_bits(const JsonView& json) {
   const int64_t bits = json.integer(2, kFloatBits);
-  check(bits <= 8 || bits == kFloatBits, "{}: expected 2 to 8 bits, or 16 for floating point, found {}",
-        json.where(), bits);
+  check(bits <= 8 || bits == kFloatBits,
+        "{}: expected 2 to 8 bits, or 16 for floating point, found {}", json.where(), bits);
   return static_cast<int>(bits);
 }
 

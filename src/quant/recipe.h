@@ -3,10 +3,11 @@
 //
 //   {"linears": [{"role": "expert.*", "name": "model.layers.3.*", "weight_bits": 4,
 //                 "activation_bits": 8, "algorithm": {"name": "gptq", ...}}, ...],
-//    "cache": {"kv_latent": {"bits": 8, "group": 128}, "indexer_query": {"bits": 8, "hadamard": true}, ...}}
+//    "cache": {"kv_latent": {"bits": 8, "group": 128}, "indexer_query": {"bits": 8, "hadamard":
+//    true}, ...}}
 //
-// "role" and "name" are patterns, or lists of them, with * for any text; a rule without them matches
-// everything. Later rules win, key by key.
+// "role" and "name" are patterns, or lists of them, with * for any text; a rule without them
+// matches everything. Later rules win, key by key.
 #pragma once
 
 #include <map>

@@ -1,0 +1,67 @@
+// What was learned, in a run folder: quant_parameters_N.safetensors for block N.
+//
+//   X.weight_scale     F32 [O]     scales of X.weight
+//   X.weight_codes     I8 [O, I]   its codes, where an algorithm chose them one by one
+//   X.weight_clip_max  F32 [O]     LWC logits: the weight is clamped to sigmoid() of them times its
+//   X.weight_clip_min  F32 [O]     extremes first (arXiv 2308.13137)
+//   X.input_clip       F32 [1]     LAC logit of the activation in front of X (of the cache point
+//                                  that X reads): the dynamic maximum times its sigmoid
+//
+// X is a weight's name without ".weight". Shapes: O output channels, I input features.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "checkpoint/safetensors.h"
+#include "quant/qtensor.h"
+
+namespace blockptq {
+
+/// Factors on dynamic maxima, by the weight behind the site: fp32, one element each.
+using SiteFactors = std::map<std::string, at::Tensor, std::less<>>;
+
+/// Tensors of one block by their names in the file.
+using BlockParameters = std::map<std::string, at::Tensor, std::less<>>;
+
+/// "X" + suffix for the weight "X.weight".
+std::string parameter_name(std::string_view weight, std::string_view suffix);
+
+/// Writes the file of `block`, atomically.
+void write_parameters(const std::filesystem::path& folder, int64_t block,
+                      const BlockParameters& parameters);
+
+/// The parameter folders of one or more runs.
+class Parameters {
+ public:
+  /// Error when a folder holds no parameters, or those of another model (run.json names another
+  /// fingerprint).
+  Parameters(const std::vector<std::filesystem::path>& folders,
+             const std::string& model_fingerprint);
+
+  /// The integers of a weight (fp32 [O, I]): its learned codes; else under its learned scales; else
+  /// clamped as learned; else plain rounding. Error for parameters that do not fit the weight.
+  QTensor quantize(int64_t block, std::string_view name, const at::Tensor& w_OI, int bits) const;
+
+  /// sigmoid of every LAC logit.
+  SiteFactors site_factors() const;
+
+ private:
+  std::optional<at::Tensor> find(int64_t block, std::string_view name) const;
+
+  std::multimap<int64_t, std::unique_ptr<SafetensorsFile>> files_;
+};
+
+/// The weight clamped by LWC factors, on the grid of what is left.
+QTensor quantize_clamped(const at::Tensor& w_OI, int bits, const at::Tensor& low_O,
+                         const at::Tensor& high_O);
+
+}  // namespace blockptq
