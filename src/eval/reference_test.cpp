@@ -82,7 +82,8 @@ class Reference : public testing::TestWithParam<Source> {
   EvalResult run(const TokenWindows& windows, EvalOptions options) const {
     options.type = at::kFloat;
     NoProgress progress;
-    return evaluate(*checkpoint_, *model_, windows, options, progress);
+    return evaluate({*checkpoint_, *model_, float_arithmetic()}, nullptr, windows, options,
+                    progress);
   }
 
   at::Tensor load_weight(const ModelTensor& spec) const {
