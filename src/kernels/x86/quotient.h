@@ -32,7 +32,7 @@ template <typename Vector>
   Quotient<Vector> result = {Vector::multiply(x, divisor.inverse), {}, false};
   result.rounded = Vector::round(result.value);
   const auto distance = Vector::magnitude(Vector::subtract(result.value, result.rounded));
-  if (Vector::any_not_less(distance, Vector::broadcast(0.5F - 0x1p-13F))) [[unlikely]] {
+  if (Vector::any_not_less(distance, Vector::broadcast(0.5F - 0x1p-14F))) [[unlikely]] {
     result.value = Vector::divide(x, divisor.scale);
     result.rounded = Vector::round(result.value);
     result.divided = true;
