@@ -25,6 +25,7 @@ struct CommandRow {
 };
 
 constexpr std::array kCommands{
+    CommandRow{"train", &add_train},
     CommandRow{"eval", &add_eval},
     CommandRow{"inspect", &add_inspect},
 };

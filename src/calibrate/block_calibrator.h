@@ -1,0 +1,61 @@
+// One block, for the float model and the quantized model side by side: each unit is calibrated on
+// what reaches it in both, and both go on with its outputs.
+//
+// Shapes: C sequences, L tokens of each, N = C * L, D hidden.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "calibrate/unit.h"
+#include "models/model.h"
+#include "models/piece.h"
+#include "nn/attention.h"
+
+namespace blockptq {
+
+/// The states of one text in both models, contiguous.
+struct TextStates {
+  at::Tensor float_CLD;
+  at::Tensor quant_CLD;
+  bool calibrate = true;  ///< false: held-out text
+};
+
+/// What the calibrator asks and tells its owner.
+struct UnitHooks {
+  /// The outcome of a unit that an earlier run finished.
+  std::function<std::optional<UnitResult>(const std::string& unit, const std::vector<Weight>&)>
+      find;
+  /// A finished unit with its weights in fp32; `fresh`: not from `find`.
+  std::function<void(const UnitResult& result, const std::vector<Weight>& weights, bool fresh)>
+      finished;
+};
+
+class BlockCalibrator {
+ public:
+  /// All arguments must outlive this. Feed-forward work is done on at most `slice_tokens` tokens.
+  BlockCalibrator(const CalibrationContext& context, const FakeQuantExec& quant_exec,
+                  const Model& model, nn::AttentionOptions attention, int64_t slice_tokens,
+                  UnitHooks hooks);
+
+  /// Passes the texts through `block`, whose pieces (in fp32) are next in `stream`.
+  void run(PieceStream& stream, int64_t block, std::vector<TextStates>& texts) const;
+
+ private:
+  void run_attention(PieceStream& stream, int64_t block, std::vector<TextStates>& texts) const;
+  void run_feed_forward(PieceStream& stream, int64_t block, std::vector<TextStates>& texts) const;
+
+  const CalibrationContext& context_;
+  const FakeQuantExec& quant_exec_;
+  const Model& model_;
+  nn::AttentionOptions attention_;
+  int64_t slice_tokens_;
+  UnitHooks hooks_;
+};
+
+}  // namespace blockptq

@@ -1,0 +1,418 @@
+#include "calibrate/calibration_run.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <utility>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/size.h"
+#include "calibrate/block_calibrator.h"
+#include "checkpoint/safetensors_writer.h"
+#include "eval/head.h"
+#include "eval/model_pass.h"
+#include "models/ends.h"
+#include "models/piece.h"
+#include "nn/norm.h"
+#include "run/journal.h"
+#include "run/parameters.h"
+#include "run/run_folder.h"
+
+namespace blockptq {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int64_t kRuntimeBytes = int64_t{384} << 20;  // libraries, tokenizer, text
+constexpr int64_t kWorkspace = int64_t{256} << 20;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+Route make_route(const Model& model, const CalibrationOptions& options,
+                 const std::vector<CalibrationText>& texts) {
+  const ModelSpec& spec = model.spec();
+  const bool mtp = options.mtp && spec.mtp_layers > 0;
+  const int64_t last = spec.blocks + (mtp ? 1 : 0);
+  Route route;
+  route.end = options.end < 0 ? last : options.end;
+  check(route.end >= 1 && route.end <= last, "--end {}: expected 1 <= end <= {}", route.end, last);
+  route.mtp = route.end > spec.blocks;
+  const bool held_out = std::any_of(texts.begin(), texts.end(),
+                                    [](const CalibrationText& text) { return !text.calibrate; });
+  route.head = route.mtp || (held_out && route.end >= spec.blocks);
+  return route;
+}
+
+/// The weights of `piece` in the compute type.
+Piece in_type(Piece piece, at::ScalarType type) {
+  for (const Weight& weight : piece.weights()) {
+    piece.replace(weight.name, weight.value.to(type));
+  }
+  return piece;
+}
+
+std::string state_name(size_t text, const char* model) {
+  return fmt::format("text_{}.{}", text, model);
+}
+
+/// Writes the unit files of a block as one, tensor by tensor.
+void join_unit_files(const std::vector<std::filesystem::path>& units,
+                     const std::filesystem::path& path) {
+  std::vector<std::unique_ptr<SafetensorsFile>> files;
+  std::vector<TensorSpec> specs;
+  std::vector<std::pair<const SafetensorsFile*, const TensorInfo*>> sources;
+  for (const auto& unit : units) {
+    files.push_back(std::make_unique<SafetensorsFile>(unit));
+    for (const TensorInfo& info : files.back()->header().tensors) {
+      specs.push_back({info.name, info.dtype, info.shape});
+      sources.emplace_back(files.back().get(), &info);
+    }
+  }
+  write_safetensors(path, specs, {}, [&](size_t index, const Append& append) {
+    const auto& [file, info] = sources[index];
+    const TensorBytes bytes = file->read(*info);
+    append(bytes.data(), bytes.size());
+    file->release(*info);
+  });
+}
+
+/// One run in progress.
+class CalibrationRun {
+ public:
+  CalibrationRun(const Checkpoint& checkpoint, const Model& model,
+                 const std::vector<CalibrationText>& texts, const CalibrationOptions& options,
+                 Progress& progress);
+
+  CalibrationResult run();
+
+ private:
+  Json description() const;
+  void open_states();
+  void save_states(int64_t next_block);
+  void run_block(PieceStream& stream, int64_t block);
+  UnitHooks unit_hooks(int64_t block);
+  std::optional<UnitResult> find_unit(int64_t block, const std::string& unit,
+                                      const std::vector<Weight>& weights) const;
+  void keep_unit(const UnitResult& result, const std::vector<Weight>& weights);
+  BlockReport report_block(int64_t block, double seconds) const;
+  void normalize(PieceStream& stream);
+  void measure_held_out(PieceStream& stream);
+  void enter_mtp(PieceStream& stream);
+  void step(int64_t block, const std::string& detail);
+
+  const Checkpoint& checkpoint_;
+  const Model& model_;
+  const std::vector<CalibrationText>& texts_;
+  const CalibrationOptions& options_;
+  Progress& progress_;
+  Route route_;
+  RunFolder folder_;
+  Journal journal_;
+  CalibrationContext context_;
+  FakeQuantExec quant_exec_;
+  std::vector<TextStates> states_;
+  std::vector<std::filesystem::path> unit_files_;  ///< of the block in work
+  int64_t steps_ = 0;                              ///< done in the block in work
+};
+
+CalibrationRun::CalibrationRun(const Checkpoint& checkpoint, const Model& model,
+                               const std::vector<CalibrationText>& texts,
+                               const CalibrationOptions& options, Progress& progress)
+    : checkpoint_(checkpoint),
+      model_(model),
+      texts_(texts),
+      options_(options),
+      progress_(progress),
+      route_(make_route(model, options, texts)),
+      folder_(options.folder, description(), options.restart),
+      journal_(options.folder / "journal.jsonl"),
+      context_{options.recipe, options.default_algorithm, options.type, {}},
+      quant_exec_(options.recipe) {
+  open_states();
+}
+
+Json CalibrationRun::description() const {
+  Json texts = Json::array();
+  for (const CalibrationText& text : texts_) {
+    texts.push_back({{"text", text.fingerprint},
+                     {"sequences", text.windows.count()},
+                     {"seq_len", text.windows.seq_len},
+                     {"calibrate", text.calibrate}});
+  }
+  return {{"command", options_.command},
+          {"model", checkpoint_.fingerprint()},
+          {"texts", texts},
+          {"recipe", options_.recipe.json()},
+          {"algorithm", options_.default_algorithm},
+          {"dtype", options_.type == at::kFloat ? "fp32" : "bf16"},
+          {"attention", options_.dense_attention ? "dense" : "as the model says"}};
+}
+
+/// The states at the last finished block, or the embeddings.
+void CalibrationRun::open_states() {
+  if (const auto saved = folder_.newest_states(route_.end)) {
+    const NamedTensors tensors = *folder_.load_states(*saved);
+    for (size_t i = 0; i < texts_.size(); ++i) {
+      states_.push_back({tensors.at(state_name(i, "float")).to(options_.device),
+                         tensors.at(state_name(i, "quant")).to(options_.device),
+                         texts_[i].calibrate});
+    }
+    route_.begin = *saved;
+    route_.head = route_.head && *saved <= model_.spec().blocks;
+    route_.mtp = route_.mtp && *saved < route_.end;
+    log(LogLevel::info, "{}: continuing at block {}", options_.folder.string(), *saved);
+    return;
+  }
+  const std::vector<ModelTensor> table = model_.tensors();
+  const ModelTensor& embedding = tensor_of(table, Unit::embedding, "embedding");
+  for (const CalibrationText& text : texts_) {
+    const at::Tensor states = embed(checkpoint_, embedding, text.windows.ids, options_.type)
+                                  .view({text.windows.count(), text.windows.seq_len, -1})
+                                  .to(options_.device);
+    states_.push_back({states, states.clone(), text.calibrate});
+  }
+}
+
+void CalibrationRun::save_states(int64_t next_block) {
+  NamedTensors tensors;
+  for (size_t i = 0; i < states_.size(); ++i) {
+    tensors[state_name(i, "float")] = states_[i].float_CLD;
+    tensors[state_name(i, "quant")] = states_[i].quant_CLD;
+  }
+  folder_.save_states(next_block, tensors);
+}
+
+std::optional<UnitResult> CalibrationRun::find_unit(int64_t block, const std::string& unit,
+                                                    const std::vector<Weight>& weights) const {
+  const std::filesystem::path path = folder_.unit_path(block, unit);
+  const Json* entry = journal_.find(block, unit);
+  if (entry == nullptr || !std::filesystem::exists(path)) {
+    return std::nullopt;
+  }
+  const NamedTensors tensors = read_tensors(path);
+  const auto find = [&](const std::string& name) {
+    const auto found = tensors.find(name);
+    return found == tensors.end() ? std::nullopt : std::optional(found->second);
+  };
+  UnitResult result;
+  for (const Weight& weight : weights) {
+    const int bits = options_.recipe.linear(weight.role, weight.name).weight_bits;
+    if (bits != kFloatBits) {
+      result.weights[weight.name] = quantize_as_learned(weight.name, weight.value, bits, find);
+    }
+  }
+  result.report.block = block;
+  result.report.unit = unit;
+  return result;
+}
+
+void CalibrationRun::keep_unit(const UnitResult& result, const std::vector<Weight>& weights) {
+  NamedTensors tensors;
+  for (const Weight& weight : weights) {
+    const auto chosen = result.weights.find(weight.name);
+    if (chosen != result.weights.end()) {
+      keep_learned(weight.name, weight.value, chosen->second, tensors);
+    }
+  }
+  write_tensors(folder_.unit_path(result.report.block, result.report.unit), tensors);
+  journal_.append(result.report.json());
+}
+
+UnitHooks CalibrationRun::unit_hooks(int64_t block) {
+  return {[this, block](const std::string& unit, const std::vector<Weight>& weights) {
+            return find_unit(block, unit, weights);
+          },
+          [this, block](const UnitResult& result, const std::vector<Weight>& weights, bool fresh) {
+            if (fresh) {
+              keep_unit(result, weights);
+            }
+            unit_files_.push_back(folder_.unit_path(block, result.report.unit));
+            if (options_.on_unit) {
+              options_.on_unit(result);
+            }
+            step(block, result.report.unit);
+          }};
+}
+
+void CalibrationRun::step(int64_t block, const std::string& detail) {
+  const double units = 2.0 + static_cast<double>(model_.experts(block));
+  const int64_t blocks = route_.end - route_.begin;
+  const double within = std::min(static_cast<double>(++steps_) / units, 1.0);
+  int64_t tokens = 0;
+  for (const CalibrationText& text : texts_) {
+    tokens += text.windows.count() * text.windows.seq_len;
+  }
+  progress_.update(
+      {block, blocks, tokens,
+       (static_cast<double>(block - route_.begin) + within) / static_cast<double>(blocks), detail});
+}
+
+void CalibrationRun::run_block(PieceStream& stream, int64_t block) {
+  const auto start = Clock::now();
+  unit_files_.clear();
+  steps_ = 0;
+  const nn::AttentionOptions attention{options_.dense_attention, kWorkspace};
+  BlockCalibrator(context_, quant_exec_, model_, attention,
+                  expert_slice_tokens(model_.spec(), kWorkspace), unit_hooks(block))
+      .run(stream, block, states_);
+  if (options_.on_block) {
+    options_.on_block(block);
+  }
+  if (options_.keep_parameters) {
+    join_unit_files(unit_files_, parameters_path(options_.folder, block));
+  }
+  if (journal_.find(block, "block") == nullptr) {
+    journal_.append(report_block(block, seconds_since(start)).json());
+  }
+  save_states(block + 1);
+  folder_.remove_units(block);
+}
+
+BlockReport CalibrationRun::report_block(int64_t block, double seconds) const {
+  RelativeError calibration;
+  RelativeError held_out;
+  bool any = false;
+  for (const TextStates& text : states_) {
+    any = any || !text.calibrate;
+    for (int64_t c = 0; c < text.float_CLD.size(0); ++c) {
+      (text.calibrate ? calibration : held_out).add(text.quant_CLD[c], text.float_CLD[c], {});
+    }
+  }
+  return {block, calibration.value(), any ? std::optional(held_out.value()) : std::nullopt,
+          seconds};
+}
+
+/// The norm in front of an output head, on all states.
+void CalibrationRun::normalize(PieceStream& stream) {
+  const at::Tensor norm_D = stream.next().only().clone();
+  for (TextStates& text : states_) {
+    for (at::Tensor states : {text.float_CLD, text.quant_CLD}) {
+      for (int64_t c = 0; c < states.size(0); ++c) {
+        states[c].copy_(nn::rms_norm(states[c], norm_D, model_.spec().rms_norm_eps));
+      }
+    }
+  }
+}
+
+void CalibrationRun::measure_held_out(PieceStream& stream) {
+  normalize(stream);
+  size_t text = 0;
+  while (text < texts_.size() && texts_[text].calibrate) {
+    ++text;
+  }
+  const bool any = text < texts_.size();
+  const TokenWindows& windows = texts_[any ? text : 0].windows;
+  const at::Tensor targets_N = target_tokens(windows, 1);
+  HeadMeasure quant(targets_N);
+  HeadMeasure exact(targets_N);
+  for (int64_t tile = 0; tile < head_tiles(model_, Unit::head, at::kFloat); ++tile) {
+    const at::Tensor head_VD = stream.next().only().to(options_.type);
+    if (any) {
+      const at::Tensor float_ND = states_[text].float_CLD.flatten(0, 1);
+      exact.add(float_ND, head_VD);
+      quant.add(states_[text].quant_CLD.flatten(0, 1), head_VD, float_ND, head_VD);
+    }
+  }
+  if (any && journal_.find(-1, "held_out") == nullptr) {
+    journal_.append({{"block", -1},
+                     {"unit", "held_out"},
+                     {"float_ppl", perplexity(exact.losses(), windows, 1)},
+                     {"ppl", perplexity(quant.losses(), windows, 1)},
+                     {"kl", quant.divergence().mean().item<double>()},
+                     {"top1_agreement", quant.agreement().to(at::kDouble).mean().item<double>()}});
+  }
+}
+
+void CalibrationRun::enter_mtp(PieceStream& stream) {
+  const Piece piece = in_type(stream.next(), options_.type);
+  for (size_t i = 0; i < texts_.size(); ++i) {
+    blockptq::enter_mtp(checkpoint_, model_, piece, texts_[i].windows, states_[i].float_CLD);
+    blockptq::enter_mtp(checkpoint_, model_, piece, texts_[i].windows, states_[i].quant_CLD);
+  }
+}
+
+CalibrationResult CalibrationRun::run() {
+  const auto start = Clock::now();
+  const int64_t read_before = checkpoint_.bytes_read();
+  const int64_t blocks = model_.spec().blocks;
+  CalibrationResult result;
+  PieceLoader loader(checkpoint_, at::kFloat, options_.device);
+  PieceStream stream(loader, route_pieces(model_, route_, at::kFloat));
+  for (int64_t block = route_.begin; block < std::min(route_.end, blocks); ++block) {
+    run_block(stream, block);
+  }
+  if (route_.head) {
+    measure_held_out(stream);
+  }
+  if (route_.mtp) {
+    enter_mtp(stream);
+    run_block(stream, blocks);
+  }
+  for (const Json& entry : journal_.entries()) {
+    const auto unit = entry.at("unit").get<std::string>();
+    (unit == "block" ? result.blocks : result.units).push_back(entry);
+  }
+  if (const Json* held_out = journal_.find(-1, "held_out")) {
+    result.units.erase(std::find(result.units.begin(), result.units.end(), *held_out));
+    result.held_out = *held_out;
+  }
+  result.end = route_.end;
+  result.bytes_read = checkpoint_.bytes_read() - read_before;
+  result.seconds = seconds_since(start);
+  return result;
+}
+
+}  // namespace
+
+Json BlockReport::json() const {
+  Json json{{"block", block},
+            {"unit", "block"},
+            {"relative_error", calibration_error},
+            {"seconds", seconds}};
+  if (held_out_error) {
+    json["held_out_relative_error"] = *held_out_error;
+  }
+  return json;
+}
+
+CalibrationPlan plan_calibration(const Checkpoint& checkpoint, const Model& model,
+                                 const std::vector<CalibrationText>& texts,
+                                 const CalibrationOptions& options) {
+  const auto pieces = route_pieces(model, make_route(model, options, texts), at::kFloat);
+  const PieceLoader loader(checkpoint, at::kFloat, options.device);
+  CalibrationPlan plan;
+  int64_t states = 0;
+  for (const CalibrationText& text : texts) {
+    states += 2 * text.windows.count() * text.windows.seq_len * model.spec().hidden_size *
+              static_cast<int64_t>(at::elementSize(options.type));
+  }
+  plan.states_bytes = 2 * states;  // and what a block adds to them
+  plan.disk_bytes = 2 * states;
+  plan.runtime_bytes = kRuntimeBytes;
+  plan.workspace_bytes = kWorkspace;
+  plan.bytes_to_read = stored_bytes(checkpoint, pieces);
+  plan.units = static_cast<int64_t>(pieces.size());
+  for (const PieceSpec& piece : pieces) {
+    plan.weights_bytes = std::max(plan.weights_bytes, 3 * loader.loaded_bytes(piece));
+  }
+  const int64_t hidden = model.spec().hidden_size;
+  plan.hessian_bytes = 4 * hidden * hidden * int64_t{4};
+  check(options.max_memory == 0 || plan.peak_bytes() <= options.max_memory,
+        "--max_memory {}: expected at least {}", format_bytes(options.max_memory),
+        format_bytes(plan.peak_bytes()));
+  return plan;
+}
+
+CalibrationResult calibrate(const Checkpoint& checkpoint, const Model& model,
+                            const std::vector<CalibrationText>& texts,
+                            const CalibrationOptions& options, Progress& progress) {
+  plan_calibration(checkpoint, model, texts, options);
+  return CalibrationRun(checkpoint, model, texts, options, progress).run();
+}
+
+}  // namespace blockptq

@@ -1,0 +1,92 @@
+// The pass that calibrates a model: block by block, the float model and the quantized model side by
+// side over the same texts, every weight read once.
+//
+// The run folder holds the states of both at the last finished block and what was learned in the
+// block in work, so that a killed run goes on at the unit that it was at.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "calibrate/unit.h"
+#include "checkpoint/checkpoint.h"
+#include "models/model.h"
+#include "quant/recipe.h"
+#include "text/windows.h"
+
+namespace blockptq {
+
+struct CalibrationText {
+  TokenWindows windows;
+  std::string fingerprint;
+  bool calibrate = true;  ///< false: held-out, to measure on
+};
+
+struct CalibrationOptions {
+  Recipe recipe;
+  Json default_algorithm = {{"name", "gptq"}};  ///< of linears whose rule names none
+  at::ScalarType type = at::kBFloat16;
+  at::Device device = at::kCPU;
+  bool dense_attention = false;
+  bool mtp = true;   ///< calibrate the MTP layer, where there is one
+  int64_t end = -1;  ///< one past the last block; -1: all
+  int64_t max_memory = 0;
+  std::filesystem::path folder;  ///< of the run
+  bool restart = false;
+  bool keep_parameters = true;  ///< leave quant_parameters_N.safetensors
+  std::string command;          ///< for run.json
+  /// Called for every finished unit, again after a resume for those of the block in work.
+  std::function<void(const UnitResult&)> on_unit;
+  /// Called when all units of a block are finished, before its end is recorded.
+  std::function<void(int64_t block)> on_block;
+};
+
+/// Relative squared error of the quantized model's output of a block, per text.
+struct BlockReport {
+  int64_t block = 0;
+  double calibration_error = 0;
+  std::optional<double> held_out_error;
+  double seconds = 0;
+  Json json() const;
+};
+
+struct CalibrationResult {
+  std::vector<Json> units;  ///< UnitReport::json of every unit
+  std::vector<Json> blocks;
+  std::optional<Json>
+      held_out;  ///< {"float_ppl", "ppl", "kl", "top1_agreement"} on the held-out text
+  int64_t end = 0;
+  int64_t bytes_read = 0;
+  double seconds = 0;  ///< of this process
+};
+
+struct CalibrationPlan {
+  int64_t states_bytes = 0;
+  int64_t weights_bytes = 0;
+  int64_t hessian_bytes = 0;
+  int64_t workspace_bytes = 0;
+  int64_t runtime_bytes = 0;
+  int64_t bytes_to_read = 0;
+  int64_t disk_bytes = 0;  ///< of the run folder, at most
+  int64_t units = 0;
+  int64_t peak_bytes() const {
+    return states_bytes + weights_bytes + hessian_bytes + workspace_bytes + runtime_bytes;
+  }
+};
+
+/// Error when `max_memory` cannot hold it.
+CalibrationPlan plan_calibration(const Checkpoint& checkpoint, const Model& model,
+                                 const std::vector<CalibrationText>& texts,
+                                 const CalibrationOptions& options);
+
+/// Error for a run folder of another run, and for everything that reading refuses.
+CalibrationResult calibrate(const Checkpoint& checkpoint, const Model& model,
+                            const std::vector<CalibrationText>& texts,
+                            const CalibrationOptions& options, Progress& progress);
+
+}  // namespace blockptq

@@ -1,0 +1,90 @@
+#include "calibrate/unit.h"
+
+#include <ATen/ATen.h>
+
+#include "base/error.h"
+#include "quant/algorithms/algorithms.h"
+#include "quant/grid.h"
+
+namespace blockptq {
+namespace {
+
+/// The algorithm of a rule, {"name": ..., options}.
+Algorithm algorithm_of(const Json& rule) {
+  const JsonView view(rule, "recipe", "algorithm");
+  Json options = rule;
+  options.erase("name");
+  return make_algorithm(view.at("name").string(), JsonView(options, "recipe", "algorithm"));
+}
+
+}  // namespace
+
+Json UnitReport::json() const {
+  Json json{{"block", block},           {"unit", unit},
+            {"tokens", tokens},         {"loss_before", loss_before},
+            {"loss_after", loss_after}, {"seconds", seconds}};
+  if (!fallback.empty()) {
+    json["fallback"] = fallback;
+  }
+  return json;
+}
+
+void choose_codes(const CalibrationContext& context, const std::vector<Weight>& weights,
+                  const InputStatistics& input, std::map<std::string, QTensor>& chosen) {
+  // Weights with the same bits and algorithm are chosen together: they share the factor of H.
+  std::map<std::pair<int, std::string>, std::vector<const Weight*>> groups;
+  for (const Weight& weight : weights) {
+    const LinearScheme scheme = context.recipe.linear(weight.role, weight.name);
+    if (scheme.weight_bits != kFloatBits) {
+      const Json& rule = scheme.algorithm.is_null() ? context.default_algorithm : scheme.algorithm;
+      groups[{scheme.weight_bits, rule.dump()}].push_back(&weight);
+    }
+  }
+  for (const auto& [key, members] : groups) {
+    std::vector<at::Tensor> values;
+    for (const Weight* weight : members) {
+      values.push_back(weight->value);
+    }
+    const auto results = algorithm_of(Json::parse(key.second))(values, key.first, input);
+    for (size_t i = 0; i < members.size(); ++i) {
+      chosen[members[i]->name] = results[i];
+    }
+  }
+}
+
+void round_to_nearest(const CalibrationContext& context, const std::vector<Weight>& weights,
+                      std::map<std::string, QTensor>& chosen) {
+  for (const Weight& weight : weights) {
+    const int bits = context.recipe.linear(weight.role, weight.name).weight_bits;
+    if (bits != kFloatBits) {
+      chosen[weight.name] = quantize_weight(weight.value, bits, weight_scales(weight.value, bits));
+    }
+  }
+}
+
+Weight quantized_weight(const CalibrationContext& context, const Weight& weight,
+                        const std::map<std::string, QTensor>& chosen) {
+  const auto found = chosen.find(weight.name);
+  return found == chosen.end()
+             ? float_weight(context, weight)
+             : Weight{weight.name, weight.role, found->second.dequantize(context.type)};
+}
+
+Weight float_weight(const CalibrationContext& context, const Weight& weight) {
+  return {weight.name, weight.role, weight.value.to(context.type)};
+}
+
+void RelativeError::add(const at::Tensor& y, const at::Tensor& reference,
+                        const at::Tensor& weight_T) {
+  const at::Tensor exact = reference.to(at::kFloat);
+  at::Tensor error_T = (y.to(at::kFloat) - exact).square().sum(-1);
+  at::Tensor norm_T = exact.square().sum(-1);
+  if (weight_T.defined()) {
+    error_T.mul_(weight_T.square());
+    norm_T.mul_(weight_T.square());
+  }
+  error_ += error_T.sum(at::kDouble).item<double>();
+  norm_ += norm_T.sum(at::kDouble).item<double>();
+}
+
+}  // namespace blockptq

@@ -1,0 +1,77 @@
+// A unit of calibration: the attention of a block, a dense MLP, the shared experts, or one routed
+// expert.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "exec/exec.h"
+#include "exec/fake_quant_exec.h"
+#include "quant/algorithms/algorithm.h"
+#include "quant/qtensor.h"
+#include "quant/recipe.h"
+#include "run/tensor_file.h"
+
+namespace blockptq {
+
+/// How a unit went. Losses: squared error of the output on the calibration tokens, relative to the
+/// float output, each token weighted by its squared router weight.
+struct UnitReport {
+  int64_t block = 0;
+  std::string unit;  ///< "attention", "mlp", "shared_experts" or "expert 7"
+  int64_t tokens = 0;
+  double loss_before = 0;  ///< of plain rounding
+  double loss_after = 0;
+  double seconds = 0;
+  std::string fallback;  ///< why plain rounding was kept; empty: it was not
+
+  Json json() const;
+};
+
+/// The integers of the unit's weights by name.
+struct UnitResult {
+  std::map<std::string, QTensor> weights;
+  UnitReport report;
+};
+
+/// What all units of a run share; must outlive them.
+struct CalibrationContext {
+  const Recipe& recipe;
+  const Json& default_algorithm;  ///< for linears whose rule names none
+  at::ScalarType type;            ///< compute type
+  FloatExec float_exec;
+};
+
+/// Integers for `weights` (fp32), which see the same input; none for weights that the recipe leaves
+/// in floating point.
+void choose_codes(const CalibrationContext& context, const std::vector<Weight>& weights,
+                  const InputStatistics& input, std::map<std::string, QTensor>& chosen);
+
+/// The same by plain rounding.
+void round_to_nearest(const CalibrationContext& context, const std::vector<Weight>& weights,
+                      std::map<std::string, QTensor>& chosen);
+
+/// `weight` (fp32) as the quantized model computes with it: dequantized where `chosen` has it.
+Weight quantized_weight(const CalibrationContext& context, const Weight& weight,
+                        const std::map<std::string, QTensor>& chosen);
+/// `weight` in the compute type.
+Weight float_weight(const CalibrationContext& context, const Weight& weight);
+
+/// Sums of weighted squared errors and norms.
+class RelativeError {
+ public:
+  /// y, reference: [T, D]; weight_T: fp32 or undefined.
+  void add(const at::Tensor& y, const at::Tensor& reference, const at::Tensor& weight_T);
+  double value() const { return norm_ > 0 ? error_ / norm_ : 0; }
+
+ private:
+  double error_ = 0;
+  double norm_ = 0;
+};
+
+}  // namespace blockptq
