@@ -131,7 +131,7 @@ CalibrationRun::CalibrationRun(const Checkpoint& checkpoint, const Model& model,
       route_(make_route(model, options, texts)),
       folder_(options.folder, description(), options.restart),
       journal_(options.folder / "journal.jsonl"),
-      context_{options.recipe, options.default_algorithm, options.type, {}},
+      context_{options.recipe, options.default_algorithm, options.type, {}, options.learn_clips},
       quant_exec_(options.recipe) {
   open_states();
 }
@@ -149,6 +149,7 @@ Json CalibrationRun::description() const {
           {"texts", texts},
           {"recipe", options_.recipe.json()},
           {"algorithm", options_.default_algorithm},
+          {"learn_clips", options_.learn_clips ? Json(options_.learn_clips->epochs) : Json()},
           {"dtype", options_.type == at::kFloat ? "fp32" : "bf16"},
           {"attention", options_.dense_attention ? "dense" : "as the model says"}};
 }

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/system.h"
+#include "calibrate/clip_learner.h"
 #include "calibrate/statistics.h"
 #include "quant/algorithms/shrink.h"
 
@@ -91,6 +92,9 @@ UnitResult calibrate_mlp(const CalibrationContext& context, const FakeQuantExec&
                half.hidden(quant_exec, slice.quant_TD).value, slice.weight_T);
   });
   choose_codes(context, {mlp.down}, hidden.result(), result.weights);
+  if (context.learn_clips) {
+    learn_clips(context, quant_exec, mlp, tokens, *context.learn_clips, result.weights);
+  }
 
   std::tie(result.report.loss_before, result.report.loss_after) =
       losses(context, quant_exec, mlp, nearest, result.weights, tokens);

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,12 +40,22 @@ struct UnitResult {
   UnitReport report;
 };
 
+/// How clips are learned (calibrate/clip_learner.h).
+struct ClipLearnerOptions {
+  int64_t epochs = 6;
+  double lr = 1e-2;  ///< of the logarithm of a clip
+  int64_t batch_tokens = 512;
+  int64_t max_tokens = 4096;  ///< of a unit; the first ones are used
+};
+
 /// What all units of a run share; must outlive them.
 struct CalibrationContext {
   const Recipe& recipe;
   const Json& default_algorithm;  ///< for linears whose rule names none
   at::ScalarType type;            ///< compute type
   FloatExec float_exec;
+  /// Learn the clips of MLPs from the chosen scales on; nothing: do not.
+  std::optional<ClipLearnerOptions> learn_clips;
 };
 
 /// Integers for `weights` (fp32), which see the same input; none for weights that the recipe leaves

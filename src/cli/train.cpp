@@ -27,7 +27,8 @@ struct TrainArguments {
   QuantOptions quant;
   CalibrationOptions calibration;
   std::string mode = "block";
-  std::string algorithm = "gptq";
+  std::string algorithm = "learned_clip";
+  ClipLearnerOptions clips;
   int64_t nsamples = 45;
   bool dry_run = false;
   std::filesystem::path json;
@@ -85,7 +86,12 @@ void run_train(TrainArguments& args) {
   const std::map<std::string, TrainMode> modes{
       {"mla", TrainMode::mla}, {"moe", TrainMode::moe}, {"block", TrainMode::block}};
   options.recipe = restrict_recipe(args.quant.resolve(), modes.at(args.mode));
-  options.default_algorithm = {{"name", args.algorithm}};
+  if (args.algorithm == "learned_clip") {
+    options.default_algorithm = {{"name", "scale_search"}};
+    options.learn_clips = args.clips;
+  } else {
+    options.default_algorithm = {{"name", args.algorithm}};
+  }
   options.command = "train";
   const Checkpoint checkpoint = Checkpoint::open(args.model);
   const auto model = open_model(checkpoint);
@@ -123,8 +129,15 @@ std::function<void()> add_train(CLI::App& app) {
       ->capture_default_str();
   app.add_option(
          "--algorithm", args->algorithm,
-         "how codes are chosen where the recipe does not say: gptq, scale_search or nearest")
-      ->check(CLI::IsMember({"gptq", "scale_search", "nearest"}))
+         "how codes are chosen where the recipe does not say: learned_clip (searched scales, then "
+         "clips learned through every MLP), gptq, scale_search or nearest")
+      ->check(CLI::IsMember({"learned_clip", "gptq", "scale_search", "nearest"}))
+      ->capture_default_str();
+  app.add_option("--epoch", args->clips.epochs, "epochs of learned_clip")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--base_lr", args->clips.lr, "learning rate of learned_clip")
+      ->check(CLI::PositiveNumber)
       ->capture_default_str();
   args->quant.add_to(app);
   args->text.add_to(app, "calib.jsonl.gz", 512);
