@@ -25,8 +25,8 @@ int64_t peak_rss_bytes() {
 }
 
 void configure_memory() {
-  // Temporaries are reused from the heap: mapping them afresh costs a third of the time. Weights are
-  // mapped, so that they leave no holes in it.
+  // Temporaries are reused from the heap: mapping them afresh costs a third of the time. Weights
+  // are mapped, so that they leave no holes in it.
   constexpr int kMapFrom = 4 << 20;
   mallopt(M_MMAP_THRESHOLD, kMapFrom);
   mallopt(M_TRIM_THRESHOLD, 4 * kMapFrom);
