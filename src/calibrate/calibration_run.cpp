@@ -217,7 +217,7 @@ void CalibrationRun::keep_unit(const UnitResult& result, const std::vector<Weigh
   for (const Weight& weight : weights) {
     const auto chosen = result.weights.find(weight.name);
     if (chosen != result.weights.end()) {
-      keep_learned(weight.name, weight.value, chosen->second, tensors);
+      keep_learned(weight.name, weight.value, chosen->second, options_.keep_codes, tensors);
     }
   }
   write_tensors(folder_.unit_path(result.report.block, result.report.unit), tensors);
@@ -233,9 +233,6 @@ UnitHooks CalibrationRun::unit_hooks(int64_t block) {
               keep_unit(result, weights);
             }
             unit_files_.push_back(folder_.unit_path(block, result.report.unit));
-            if (options_.on_unit) {
-              options_.on_unit(result);
-            }
             step(block, result.report.unit);
           }};
 }
@@ -262,7 +259,7 @@ void CalibrationRun::run_block(PieceStream& stream, int64_t block) {
                   expert_slice_tokens(model_.spec(), kWorkspace), unit_hooks(block))
       .run(stream, block, states_);
   if (options_.on_block) {
-    options_.on_block(block);
+    options_.on_block(block, unit_files_);
   }
   if (options_.keep_parameters) {
     join_unit_files(unit_files_, parameters_path(options_.folder, block));

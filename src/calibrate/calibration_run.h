@@ -40,11 +40,11 @@ struct CalibrationOptions {
   std::filesystem::path folder;  ///< of the run
   bool restart = false;
   bool keep_parameters = true;  ///< leave quant_parameters_N.safetensors
+  bool keep_codes = false;      ///< in the unit files, also where the scales give them
   std::string command;          ///< for run.json
-  /// Called for every finished unit, again after a resume for those of the block in work.
-  std::function<void(const UnitResult&)> on_unit;
-  /// Called when all units of a block are finished, before its end is recorded.
-  std::function<void(int64_t block)> on_block;
+  /// Called when all units of a block are finished, with their files in the order of the units,
+  /// before the end of the block is recorded; the files are removed then.
+  std::function<void(int64_t block, const std::vector<std::filesystem::path>& unit_files)> on_block;
 };
 
 /// Relative squared error of the quantized model's output of a block, per text.

@@ -122,9 +122,10 @@ QTensor quantize_as_learned(
 }
 
 void keep_learned(std::string_view name, const at::Tensor& w_OI, const QTensor& chosen,
-                  NamedTensors& parameters) {
+                  bool always_codes, NamedTensors& parameters) {
   parameters[parameter_name(name, ".weight_scale")] = chosen.scales_O;
-  if (!at::equal(chosen.codes_OI, quantize_weight(w_OI, chosen.bits, chosen.scales_O).codes_OI)) {
+  if (always_codes ||
+      !at::equal(chosen.codes_OI, quantize_weight(w_OI, chosen.bits, chosen.scales_O).codes_OI)) {
     parameters[parameter_name(name, ".weight_codes")] = chosen.codes_OI;
   }
 }

@@ -66,9 +66,9 @@ QTensor quantize_as_learned(
     const std::function<std::optional<at::Tensor>(const std::string&)>& find);
 
 /// What to keep of the chosen integers of a weight: scales, and codes where the scales do not give
-/// them by plain rounding.
+/// them by plain rounding, or always.
 void keep_learned(std::string_view name, const at::Tensor& w_OI, const QTensor& chosen,
-                  NamedTensors& parameters);
+                  bool always_codes, NamedTensors& parameters);
 
 /// The weight clamped by LWC factors, on the grid of what is left.
 QTensor quantize_clamped(const at::Tensor& w_OI, int bits, const at::Tensor& low_O,

@@ -1,0 +1,68 @@
+#include "calibrate/quantize.h"
+
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "base/error.h"
+#include "deploy/checkpoint_writer.h"
+#include "deploy/unit_source.h"
+
+namespace blockptq {
+namespace {
+
+/// Parts of the output that no calibration has a say in, in the order of the shards.
+std::vector<std::string> parts_of(const OutputPlan& plan) {
+  std::vector<std::string> parts;
+  for (const PlannedShard& shard : plan.shards) {
+    if (parts.empty() || parts.back() != shard.part) {
+      parts.push_back(shard.part);
+    }
+  }
+  return parts;
+}
+
+std::string block_part(int64_t block) {
+  return fmt::format("block {}", block);
+}
+
+}  // namespace
+
+QuantizeResult quantize(const Checkpoint& source, const Model& model, const OutputPlan& plan,
+                        const std::vector<CalibrationText>& texts, const QuantizeOptions& options,
+                        Progress& progress) {
+  WriterOptions writer_options;
+  writer_options.verify = false;  // would read the source a second time
+  writer_options.restart = options.calibration.restart;
+  writer_options.version = options.version;
+  writer_options.run = {{"algorithm", options.calibration.default_algorithm},
+                        {"text", texts.front().fingerprint}};
+  CheckpointWriter writer(source, plan, options.calibration.recipe, options.output, writer_options);
+  CalibrationOptions calibration = options.calibration;
+  calibration.keep_parameters = false;
+  calibration.keep_codes = true;
+  calibration.on_block = [&](int64_t block, const std::vector<std::filesystem::path>& unit_files) {
+    writer.write(block_part(block), std::make_shared<UnitSource>(source, unit_files));
+    writer.flush();  // the unit files go next
+  };
+  QuantizeResult result;
+  result.already_complete = writer.complete();
+  result.calibration = calibrate(source, model, texts, calibration, progress);
+  if (!result.already_complete) {
+    const auto copies = std::make_shared<NearestSource>(source);
+    for (const std::string& part : parts_of(plan)) {
+      if (writer.has(part)) {
+        continue;
+      }
+      check(!part.starts_with("block "),
+            "{}: {} is missing, though the run in {} has finished it; use --restart",
+            options.output.string(), part, options.calibration.folder.string());
+      writer.write(part, copies);
+    }
+    writer.finish();
+  }
+  result.bytes_written = writer.bytes_written();
+  return result;
+}
+
+}  // namespace blockptq
