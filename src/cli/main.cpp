@@ -25,6 +25,7 @@ struct CommandRow {
 };
 
 constexpr std::array kCommands{
+    CommandRow{"deploy", &add_deploy},
     CommandRow{"eval", &add_eval},
     CommandRow{"inspect", &add_inspect},
 };

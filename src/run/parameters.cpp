@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/sha256.h"
 #include "checkpoint/safetensors_writer.h"
 #include "quant/grid.h"
 
@@ -110,7 +111,8 @@ QTensor Parameters::quantize(int64_t block, std::string_view name, const at::Ten
   if (codes) {
     check(scales && codes->sizes() == w_OI.sizes() &&
               codes->abs().max().item<int64_t>() <= q_max(bits) + 1,
-          "{}: learned codes: expected {} of {} bits with scales", name, shape_text(w_OI.sizes().vec()), bits);
+          "{}: learned codes: expected {} of {} bits with scales", name,
+          shape_text(w_OI.sizes().vec()), bits);
     return {*codes, *scales, bits};
   }
   if (scales) {
@@ -120,6 +122,14 @@ QTensor Parameters::quantize(int64_t block, std::string_view name, const at::Ten
     return quantize_clamped(w_OI, bits, at::sigmoid(*low), at::sigmoid(*high));
   }
   return quantize_weight(w_OI, bits, weight_scales(w_OI, bits));
+}
+
+std::string Parameters::fingerprint() const {
+  Sha256 hash;
+  for (const auto& [block, file] : files_) {
+    file->add_to(hash);
+  }
+  return hash.hex();
 }
 
 SiteFactors Parameters::site_factors() const {

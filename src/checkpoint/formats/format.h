@@ -38,6 +38,8 @@ struct StoredTensor {
   int64_t block_cols = 1;
   /// Symmetric integers with one scale per row: what `Checkpoint::decode_codes` reads.
   bool row_codes = false;
+  /// No weight: it describes how the model is quantized (a clip, a rotation).
+  bool auxiliary = false;
 
   /// The leading dimension; 1 for ranks 0 and 1, whose elements are one row.
   int64_t rows() const;

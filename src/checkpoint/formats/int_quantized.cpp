@@ -54,7 +54,7 @@ class IntQuantizedFormat final : public Format {
     const CompressedTensorsConfig config(claims.quantization_config());
     for (const RawTensor& raw : claims.raw_tensors()) {
       const std::string module = module_of(raw.info->name, ".weight");
-      if (raw.info->dtype == Dtype::i8 && !module.empty()) {
+      if (raw.info->dtype == Dtype::i8 && !module.empty() && !claims.claimed(raw)) {
         claim_weight(claims, raw, module, config.scheme_of(module, raw.where()));
       }
     }
