@@ -1,6 +1,6 @@
 # Each target does its own set-up; see README.md.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bench asan fuzz format lint tidy clean
+.PHONY: help setup build demo test test-interop bench asan fuzz format lint tidy clean
 
 # The compiler's own Python-independent tools come from Debian, torch from the virtual environment.
 BUILD = cmake --build --preset
@@ -23,6 +23,10 @@ test: ## all tests
 	@cmake --preset release -DBLOCKPTQ_TESTS=ON -DBLOCKPTQ_BENCHMARKS=OFF >/dev/null
 	@$(BUILD) release
 	@ctest --preset release --parallel 2
+
+test-interop: build ## deployed folders in other people's libraries (own virtual environment, 4 GB)
+	@scripts/setup.sh interop
+	@PYTHONPATH=tests .venv-interop/bin/python -m pytest -q -rs -p no:cacheprovider tests/interop
 
 bench: ## all benchmarks: ratios against named baselines
 	@scripts/setup.sh build test

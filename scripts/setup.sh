@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what a step needs: Debian packages (when root) and the project's virtual environment.
-#   scripts/setup.sh GROUP...     groups: build, test, lint
+#   scripts/setup.sh GROUP...     groups: build, test, lint, and interop (in .venv-interop)
 # Does nothing, in a moment, when all is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -23,18 +23,22 @@ install_packages() {
 }
 
 install_wheels() {
-  local requirements=$1 stamp=.venv/.$(basename "$1")
-  [ -x .venv/bin/python ] || python3 -m venv .venv
+  local requirements=$1 venv=$2 stamp
+  stamp=$venv/.$(basename "$1")
+  [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
   cmp -s "$requirements" "$stamp" && return
-  echo "setup: installing $requirements into .venv"
-  .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps -r "$requirements"
+  echo "setup: installing $requirements into $venv"
+  "$venv/bin/python" -m pip install -q --disable-pip-version-check --no-deps -r "$requirements"
   cp "$requirements" "$stamp"
 }
 
 for group in "$@"; do
+  [ -f "requirements/debian-$group.txt" ] || continue
   mapfile -t packages <"requirements/debian-$group.txt"
   install_packages "${packages[@]}"
 done
 for group in "$@"; do
-  [ ! -f "requirements/$group.txt" ] || install_wheels "requirements/$group.txt"
+  venv=.venv
+  [ "$group" != interop ] || venv=.venv-interop
+  [ ! -f "requirements/$group.txt" ] || install_wheels "requirements/$group.txt" "$venv"
 done

@@ -9,7 +9,7 @@ namespace blockptq {
 struct ProgressState {
   int64_t block = 0;   ///< in work, from 0
   int64_t blocks = 0;  ///< of this run
-  int64_t tokens = 0;  ///< that pass through every block
+  int64_t tokens = 0;  ///< that pass through every block; 0 in a job without tokens
   double done = 0;     ///< share of the whole run, 0 to 1
   std::string detail;  ///< e.g. "expert 17/256"
 };

@@ -1,8 +1,5 @@
 #include "checkpoint/checkpoint.h"
 
-#include <fmt/ranges.h>
-#include <openssl/evp.h>
-
 #include <algorithm>
 #include <cstring>
 #include <limits>
@@ -10,6 +7,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/sha256.h"
 #include "base/size.h"
 #include "checkpoint/index.h"
 
@@ -18,49 +16,6 @@ namespace {
 
 /// Bytes of a weight that are in memory at once while it is decoded.
 constexpr int64_t kPieceBytes = 16 << 20;
-
-/// SHA-256 of a sequence of fields.
-class Sha256 {
- public:
-  Sha256() : context_(EVP_MD_CTX_new(), EVP_MD_CTX_free) {
-    BPTQ_ASSERT(context_ && EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr) == 1);
-  }
-  /// Adds the field with its length, so that no two sequences of fields run into each other.
-  void add(const void* data, size_t size) {
-    const auto length = static_cast<uint64_t>(size);
-    BPTQ_ASSERT(EVP_DigestUpdate(context_.get(), &length, sizeof(length)) == 1 &&
-                EVP_DigestUpdate(context_.get(), data, size) == 1);
-  }
-  void add(std::string_view text) { add(text.data(), text.size()); }
-  std::string hex() {
-    std::vector<unsigned char> digest(EVP_MAX_MD_SIZE);
-    unsigned int size = 0;
-    BPTQ_ASSERT(EVP_DigestFinal_ex(context_.get(), digest.data(), &size) == 1);
-    digest.resize(size);
-    return fmt::format("{:02x}", fmt::join(digest, ""));
-  }
-
- private:
-  std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context_;
-};
-
-/// Adds the shard's name, size and header, and the middle of some of its tensors.
-void add_shard(Sha256& hash, const SafetensorsFile& shard) {
-  constexpr size_t kSamples = 32;
-  constexpr int64_t kSampleBytes = 1024;
-  hash.add(shard.path().filename().string());
-  hash.add(std::to_string(shard.file_size()));
-  const TensorBytes header = shard.header_bytes();
-  hash.add(header.data(), static_cast<size_t>(header.size()));
-  const std::vector<TensorInfo>& tensors = shard.header().tensors;
-  const size_t samples = std::min(kSamples, tensors.size());
-  for (size_t i = 0; i < samples; ++i) {
-    const TensorInfo& tensor = tensors[i * tensors.size() / samples];
-    const int64_t size = std::min(tensor.nbytes, kSampleBytes);
-    const TensorBytes bytes = shard.peek(tensor.offset + (tensor.nbytes - size) / 2, size);
-    hash.add(bytes.data(), static_cast<size_t>(bytes.size()));
-  }
-}
 
 std::unique_ptr<const Json> read_config(const std::filesystem::path& path) {
   std::error_code status;
@@ -122,6 +77,19 @@ void Checkpoint::decode_rows(const StoredTensor& tensor, int64_t row_begin, int6
   }
 }
 
+void Checkpoint::decode_codes(const StoredTensor& tensor, int64_t row_begin, int64_t row_end,
+                              int8_t* codes, float* scales) const {
+  BPTQ_ASSERT(tensor.row_codes && row_begin >= 0 && row_begin <= row_end &&
+              row_end <= tensor.rows());
+  for (int64_t row = row_begin; row < row_end;) {
+    const int64_t next = piece_end(tensor, row, row_end);
+    tensor.format->decode_codes(tensor, row, next, codes, scales);
+    codes += (next - row) * tensor.row_size();
+    scales += next - row;
+    row = next;
+  }
+}
+
 void Checkpoint::gather_rows(const StoredTensor& tensor, std::span<const int64_t> rows,
                              kernels::FloatType type, void* out) const {
   const int64_t out_row_bytes = tensor.row_size() * kernels::element_size(type);
@@ -170,12 +138,12 @@ int64_t Checkpoint::total_bytes() const {
 
 std::string Checkpoint::fingerprint() const {
   Sha256 hash;
-  hash.add(read_file(config_path()));
+  hash.add_field(read_file(config_path()));
   const std::filesystem::path index = path_ / kIndexName;
   std::error_code status;
-  hash.add(std::filesystem::exists(index, status) ? read_file(index) : std::string());
+  hash.add_field(std::filesystem::exists(index, status) ? read_file(index) : std::string());
   for (const auto& shard : shards_) {
-    add_shard(hash, *shard);
+    shard->add_to(hash);
   }
   return hash.hex();
 }

@@ -49,6 +49,21 @@ fs::path resolve_shard(const fs::path& folder, const std::string& name) {
   return path;
 }
 
+/// Error when shards are missing, as in a folder that is still being copied or downloaded.
+void check_all_there(const fs::path& folder, const std::set<std::string>& names) {
+  std::vector<std::string> missing;
+  for (const std::string& name : names) {
+    std::error_code status;
+    if (!fs::exists(folder / name, status)) {
+      missing.push_back(name);
+    }
+  }
+  if (!missing.empty()) {
+    fail("{}: shard is missing, with {} of {} in all: a partly downloaded checkpoint?",
+         (folder / missing.front()).string(), missing.size(), names.size());
+  }
+}
+
 /// What a folder without weights holds instead, as the end of a message.
 std::string other_weights(const fs::path& folder) {
   std::set<std::string> suffixes;
@@ -135,6 +150,7 @@ std::vector<std::unique_ptr<SafetensorsFile>> open_shards(const fs::path& folder
   for (const auto& [tensor, shard] : weight_map) {
     names.insert(shard);
   }
+  check_all_there(folder, names);
   for (const std::string& name : names) {
     shards.push_back(std::make_unique<SafetensorsFile>(resolve_shard(folder, name)));
   }

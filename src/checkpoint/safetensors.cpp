@@ -97,7 +97,9 @@ TensorInfo parse_tensor(const std::string& name, const JsonView& entry, std::str
   const int64_t end = offsets[1];
   check(begin <= end, "{}: data_offsets [{}, {}]: the end lies before the begin", where, begin,
         end);
-  check(end <= data_size, "{}: data_offsets [{}, {}]: past the end of the file ({} bytes of data)",
+  check(end <= data_size,
+        "{}: data_offsets [{}, {}]: past the end of the file ({} bytes of data): a partly "
+        "downloaded file?",
         where, begin, end, data_size);
   tensor.offset = begin;
   tensor.nbytes = shape_nbytes(tensor.shape, tensor.dtype, where);
@@ -233,6 +235,23 @@ void SafetensorsFile::prefetch(const TensorInfo& tensor) const {
 
 void SafetensorsFile::release(const TensorInfo& tensor) const {
   file_.release(static_cast<size_t>(tensor.offset), static_cast<size_t>(tensor.nbytes));
+}
+
+void SafetensorsFile::add_to(Sha256& hash) const {
+  constexpr size_t kSamples = 32;
+  constexpr int64_t kSampleBytes = 1024;
+  hash.add_field(path().filename().string());
+  hash.add_field(std::to_string(file_size()));
+  const TensorBytes header = header_bytes();
+  hash.add_field(header.data(), static_cast<size_t>(header.size()));
+  const std::vector<TensorInfo>& tensors = header_.tensors;
+  const size_t samples = std::min(kSamples, tensors.size());
+  for (size_t i = 0; i < samples; ++i) {
+    const TensorInfo& tensor = tensors[i * tensors.size() / samples];
+    const int64_t size = std::min(tensor.nbytes, kSampleBytes);
+    const TensorBytes bytes = peek(tensor.offset + (tensor.nbytes - size) / 2, size);
+    hash.add_field(bytes.data(), static_cast<size_t>(bytes.size()));
+  }
 }
 
 std::string RawTensor::where() const {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "base/sha256.h"
 #include "checkpoint/dtype.h"
 
 namespace blockptq {
@@ -96,6 +97,10 @@ class SafetensorsFile {
   void prefetch(const TensorInfo& tensor) const;
   /// Drops the tensor's pages from the resident set.
   void release(const TensorInfo& tensor) const;
+
+  /// What identifies the file, without reading all of it: name, size, header, and 1 KiB of each of
+  /// up to 32 tensors. These do not count as read.
+  void add_to(Sha256& hash) const;
 
   /// Tensor bytes read so far, repeats counted.
   int64_t bytes_read() const { return bytes_read_.load(std::memory_order_relaxed); }

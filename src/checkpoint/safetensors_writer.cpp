@@ -67,9 +67,16 @@ int64_t tensor_nbytes(const TensorSpec& spec) {
 }
 
 void write_safetensors(const std::filesystem::path& path, std::span<const TensorSpec> tensors,
-                       const Metadata& metadata, const TensorSource& source) {
+                       const Metadata& metadata, const TensorSource& source,
+                       const Append& observe) {
   const std::string header = header_text(tensors, metadata, path.string());
-  write_atomically(path, [&](const Append& append) {
+  write_atomically(path, [&](const Append& write) {
+    const auto append = [&](const void* data, size_t size) {
+      write(data, size);
+      if (observe) {
+        observe(data, size);
+      }
+    };
     const auto length = little_endian(header.size());
     append(length.data(), length.size());
     append(header.data(), header.size());
@@ -82,6 +89,15 @@ void write_safetensors(const std::filesystem::path& path, std::span<const Tensor
       BPTQ_ASSERT(static_cast<int64_t>(appended) == tensor_nbytes(tensors[i]));
     }
   });
+}
+
+int64_t safetensors_file_size(std::span<const TensorSpec> tensors, const Metadata& metadata) {
+  const auto header = static_cast<int64_t>(header_text(tensors, metadata, "safetensors").size());
+  int64_t size = static_cast<int64_t>(kAlignment) + header;
+  for (const TensorSpec& tensor : tensors) {
+    size = checked_add(size, tensor_nbytes(tensor), tensor.name);
+  }
+  return size;
 }
 
 void write_safetensors(const std::filesystem::path& path, std::span<const TensorToWrite> tensors,

@@ -40,9 +40,12 @@ using TensorSource = std::function<void(size_t index, const Append& append)>;
 /// Writes a file that appears whole or not at all (base/file.h); `source` is asked for one tensor
 /// after the other, so that no more than one need be in memory. Error when the file cannot be
 /// written or two tensors share a name. It is a bug of the caller when `source` appends more or
-/// less than the tensor has.
+/// less than the tensor has. `observe` sees every byte of the file, in order.
 void write_safetensors(const std::filesystem::path& path, std::span<const TensorSpec> tensors,
-                       const Metadata& metadata, const TensorSource& source);
+                       const Metadata& metadata, const TensorSource& source,
+                       const Append& observe = {});
+/// Bytes of the file of these tensors. Error as for writing it.
+int64_t safetensors_file_size(std::span<const TensorSpec> tensors, const Metadata& metadata);
 /// The same for tensors that are in memory.
 void write_safetensors(const std::filesystem::path& path, std::span<const TensorToWrite> tensors,
                        const Metadata& metadata = {});

@@ -10,6 +10,7 @@ namespace blockptq::cli {
 /// stdout; errors are thrown.
 using AddCommand = std::function<void()> (*)(CLI::App& app);
 
+std::function<void()> add_deploy(CLI::App& app);
 std::function<void()> add_eval(CLI::App& app);
 std::function<void()> add_inspect(CLI::App& app);
 std::function<void()> add_train(CLI::App& app);

@@ -26,6 +26,7 @@ struct CommandRow {
 
 constexpr std::array kCommands{
     CommandRow{"train", &add_train},
+    CommandRow{"deploy", &add_deploy},
     CommandRow{"eval", &add_eval},
     CommandRow{"inspect", &add_inspect},
 };

@@ -11,14 +11,24 @@
 
 namespace blockptq::cli {
 
+void add_threads_option(CLI::App& app, int& threads) {
+  app.add_option("--threads", threads, "CPU threads (default: OMP_NUM_THREADS, else the cores)")
+      ->check(CLI::Range(1, 4096));
+}
+
+void apply_threads(int threads) {
+  if (threads > 0) {
+    at::set_num_threads(threads);
+  }
+}
+
 void ComputeOptions::add_to(CLI::App& app) {
   app.add_option("--dev", device, "device: cpu, or a CUDA device as 0 or cuda:0")
       ->capture_default_str();
   app.add_option("--dtype", dtype, "compute type")
       ->check(CLI::IsMember({"bf16", "fp32"}))
       ->capture_default_str();
-  app.add_option("--threads", threads, "CPU threads (default: OMP_NUM_THREADS, else the cores)")
-      ->check(CLI::Range(1, 4096));
+  add_threads_option(app, threads);
   app.add_option("--max_memory", max_memory,
                  "bound of the memory to plan for, e.g. 16GB (default: none)");
 }
@@ -47,12 +57,6 @@ at::ScalarType ComputeOptions::resolve_dtype() const {
 
 int64_t ComputeOptions::resolve_max_memory() const {
   return max_memory.empty() ? 0 : parse_size(max_memory, "--max_memory");
-}
-
-void ComputeOptions::apply_threads() const {
-  if (threads > 0) {
-    at::set_num_threads(threads);
-  }
 }
 
 void TextOptions::add_to(CLI::App& app, const std::string& default_file, int64_t default_seq_len) {

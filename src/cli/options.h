@@ -13,6 +13,10 @@
 
 namespace blockptq::cli {
 
+/// "--threads N"; 0 is the default.
+void add_threads_option(CLI::App& app, int& threads);
+void apply_threads(int threads);
+
 /// Machine and precision.
 struct ComputeOptions {
   std::string device = "cpu";
@@ -25,7 +29,7 @@ struct ComputeOptions {
   at::Device resolve_device() const;
   at::ScalarType resolve_dtype() const;
   int64_t resolve_max_memory() const;  ///< 0: no bound
-  void apply_threads() const;
+  void apply_threads() const { cli::apply_threads(threads); }
 };
 
 /// The text that a command works on.

@@ -59,7 +59,7 @@ void warn_unknown(const Checkpoint& checkpoint, const std::set<std::string_view>
   int64_t unknown = 0;
   std::string first;
   for (const StoredTensor& stored : checkpoint.tensors()) {
-    if (!known.contains(stored.name)) {
+    if (!stored.auxiliary && !known.contains(stored.name)) {
       first = unknown++ == 0 ? stored.name : first;
     }
   }

@@ -16,10 +16,13 @@ constexpr int kBarWidth = 24;
 std::string render(const ProgressState& state, double seconds) {
   const int filled = std::clamp(static_cast<int>(state.done * kBarWidth), 0, kBarWidth);
   const double left = state.done > 0 ? seconds * (1 - state.done) / state.done : 0;
-  return fmt::format("[{:#<{}}{:.<{}}] {:3.0f} %  block {} ({})  {:.0f} tokens/s  {} left", "",
-                     filled, "", kBarWidth - filled, 100 * state.done, state.block, state.detail,
-                     static_cast<double>(state.tokens) * state.done / std::max(seconds, 1e-9),
-                     format_seconds(left));
+  const std::string what =
+      state.tokens == 0
+          ? state.detail
+          : fmt::format("block {} ({})  {:.0f} tokens/s", state.block, state.detail,
+                        static_cast<double>(state.tokens) * state.done / std::max(seconds, 1e-9));
+  return fmt::format("[{:#<{}}{:.<{}}] {:3.0f} %  {}  {} left", "", filled, "", kBarWidth - filled,
+                     100 * state.done, what, format_seconds(left));
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/sha256.h"
 #include "quant/grid.h"
 
 namespace blockptq {
@@ -77,6 +78,14 @@ QTensor Parameters::quantize(int64_t block, std::string_view name, const at::Ten
                              int bits) const {
   return quantize_as_learned(name, w_OI, bits,
                              [&](const std::string& parameter) { return find(block, parameter); });
+}
+
+std::string Parameters::fingerprint() const {
+  Sha256 hash;
+  for (const auto& [block, file] : files_) {
+    file->add_to(hash);
+  }
+  return hash.hex();
 }
 
 SiteFactors Parameters::site_factors() const {

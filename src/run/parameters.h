@@ -50,6 +50,9 @@ class Parameters {
   /// clamped as learned; else plain rounding. Error for parameters that do not fit the weight.
   QTensor quantize(int64_t block, std::string_view name, const at::Tensor& w_OI, int bits) const;
 
+  /// Identifies them as Checkpoint::fingerprint does a model.
+  std::string fingerprint() const;
+
   /// sigmoid of every LAC logit.
   SiteFactors site_factors() const;
 

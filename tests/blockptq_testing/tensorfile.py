@@ -17,7 +17,7 @@ NUMPY_TYPES: dict[str, np.dtype] = {
     name: np.dtype(code)
     for name, code in {
         "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "F8_E4M3": "u1",
-        "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "?",
+        "U64": "<u8", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "?",
     }.items()
 }  # fmt: skip
 

@@ -1,0 +1,169 @@
+#include "deploy/plan.h"
+
+#include <fmt/format.h>
+
+#include <map>
+#include <set>
+#include <string_view>
+
+#include "base/error.h"
+
+namespace blockptq {
+namespace {
+
+std::string part_of(const ModelTensor& tensor) {
+  switch (tensor.unit) {
+    case Unit::embedding:
+      return "embedding";
+    case Unit::head:
+      return "head";
+    default:
+      return fmt::format("block {}", tensor.block);
+  }
+}
+
+bool is_cached_in_int8(const Recipe& recipe) {
+  for (const char* point : {"kv_latent", "indexer_query", "indexer_key"}) {
+    if (recipe.cache(point).bits == 8) {
+      return true;
+    }
+  }
+  return false;
+}
+
+/// A tensor that stays in floating point: as it is, or BF16 where it was quantized.
+TensorSpec float_spec(const StoredTensor& source) {
+  return {source.name, source.bits == 0 ? source.stored_dtype() : Dtype::bf16, source.shape};
+}
+
+/// The model's tensors, then those of the folder that the model does not know.
+class Planner {
+ public:
+  Planner(const Checkpoint& source, const OutputFormat& format, int64_t max_shard_bytes)
+      : source_(source), max_shard_bytes_(max_shard_bytes) {
+    plan_.format = &format;
+  }
+
+  void choose_schemes(const Model& model, const Recipe& recipe, const SiteFactors& clips) {
+    plan_.scheme.int8_cache = is_cached_in_int8(recipe);
+    plan_.scheme.cache_group = recipe.cache("kv_latent").group;
+    for (const auto& [name, factor] : clips) {
+      plan_.scheme.clips.emplace(name, factor.item<float>());
+    }
+    for (const ModelTensor& tensor : model.tensors()) {
+      OutputTensor output{tensor.name, tensor.role, tensor.shape, tensor.block};
+      if (tensor.shape.size() == 2) {
+        const LinearScheme scheme = recipe.linear(tensor.role, tensor.name);
+        output.weight_bits = scheme.weight_bits;
+        output.activation_bits = scheme.activation_bits;
+      }
+      parts_.push_back(part_of(tensor));
+      plan_.scheme.tensors.push_back(output);
+    }
+    plan_.clips_left_out = plan_.format->check_scheme(plan_.scheme);
+  }
+
+  void add_tensors() {
+    std::multimap<std::string, ConstantTensor> constants;
+    for (ConstantTensor& constant : plan_.format->constants(plan_.scheme)) {
+      constants.emplace(constant.after, std::move(constant));
+    }
+    std::set<std::string_view> known;
+    for (size_t i = 0; i < plan_.scheme.tensors.size(); ++i) {
+      const OutputTensor& tensor = plan_.scheme.tensors[i];
+      known.insert(tensor.name);
+      add(tensor, parts_[i]);
+      const auto [begin, end] = constants.equal_range(tensor.name);
+      for (auto constant = begin; constant != end; ++constant) {
+        add_constant(std::move(constant->second), parts_[i]);
+      }
+    }
+    for (const StoredTensor& stored : source_.tensors()) {
+      check(!stored.auxiliary, "{}: the source is a deployed checkpoint already", stored.where());
+      if (!known.contains(stored.name)) {
+        add({stored.name, "other", stored.shape}, "other");
+      }
+    }
+  }
+
+  OutputPlan finish() {
+    for (size_t i = 0; i < plan_.shards.size(); ++i) {
+      PlannedShard& shard = plan_.shards[i];
+      shard.name = fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, plan_.shards.size());
+      shard.nbytes = safetensors_file_size(plan_.specs(shard), shard_metadata());
+      plan_.file_bytes += shard.nbytes;
+    }
+    return std::move(plan_);
+  }
+
+ private:
+  void add(const OutputTensor& tensor, const std::string& part) {
+    PlannedTensor planned;
+    planned.tensor = tensor;
+    planned.source = &source_.at(tensor.name);
+    if (tensor.quantized()) {
+      planned.specs = plan_.format->weight_specs(tensor);
+    } else {
+      planned.specs = {float_spec(*planned.source)};
+    }
+    place(std::move(planned), part);
+  }
+
+  void add_constant(ConstantTensor constant, const std::string& part) {
+    PlannedTensor planned;
+    planned.tensor = {constant.spec.name, "constant", constant.spec.shape};
+    planned.specs = {std::move(constant.spec)};
+    planned.constant = std::move(constant.bytes);
+    place(std::move(planned), part);
+  }
+
+  /// Puts the tensor behind the others; it opens a shard where its part begins or the last shard
+  /// has no room.
+  void place(PlannedTensor planned, const std::string& part) {
+    int64_t nbytes = 0;
+    for (const TensorSpec& spec : planned.specs) {
+      nbytes += tensor_nbytes(spec);
+    }
+    if (plan_.shards.empty() || plan_.shards.back().part != part ||
+        plan_.shards.back().nbytes + nbytes > max_shard_bytes_) {
+      PlannedShard shard;
+      shard.part = part;
+      shard.begin = plan_.tensors.size();
+      plan_.shards.push_back(shard);
+    }
+    plan_.tensors.push_back(std::move(planned));
+    plan_.shards.back().nbytes += nbytes;
+    plan_.shards.back().end = plan_.tensors.size();
+    plan_.tensor_bytes += nbytes;
+  }
+
+  const Checkpoint& source_;
+  int64_t max_shard_bytes_;
+  std::vector<std::string> parts_;  ///< of scheme.tensors
+  OutputPlan plan_;
+};
+
+}  // namespace
+
+std::vector<TensorSpec> OutputPlan::specs(const PlannedShard& shard) const {
+  std::vector<TensorSpec> specs;
+  for (size_t i = shard.begin; i < shard.end; ++i) {
+    specs.insert(specs.end(), tensors[i].specs.begin(), tensors[i].specs.end());
+  }
+  return specs;
+}
+
+Metadata shard_metadata() {
+  return {{"format", "pt"}};
+}
+
+OutputPlan plan_output(const Checkpoint& source, const Model& model, const Recipe& recipe,
+                       const OutputFormat& format, const SiteFactors& clips,
+                       int64_t max_shard_bytes) {
+  Planner planner(source, format, max_shard_bytes);
+  planner.choose_schemes(model, recipe, clips);
+  planner.add_tensors();
+  return planner.finish();
+}
+
+}  // namespace blockptq

@@ -1,0 +1,131 @@
+#include "deploy/verify.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "base/error.h"
+
+namespace blockptq {
+namespace {
+
+constexpr int64_t kPortion = 256 << 10;  ///< elements; stay in the cache
+
+/// Sums of squares of a difference and of what it is relative to.
+class ErrorSum {
+ public:
+  void add(const std::vector<float>& expected, const std::vector<float>& found, int64_t count) {
+    constexpr int64_t kRun = 4096;  // summed in fp32
+    for (int64_t begin = 0; begin < count; begin += kRun) {
+      add_run(expected.data() + begin, found.data() + begin, std::min(kRun, count - begin));
+    }
+  }
+  double relative() const { return error_ == 0 ? 0 : std::sqrt(error_ / total_); }
+
+ private:
+  void add_run(const float* expected, const float* found, int64_t count) {
+    constexpr int64_t kLanes = 16;
+    std::array<float, kLanes> error{};
+    std::array<float, kLanes> total{};
+    int64_t i = 0;
+    for (; i + kLanes <= count; i += kLanes) {
+      for (int64_t lane = 0; lane < kLanes; ++lane) {
+        const float difference = expected[i + lane] - found[i + lane];
+        error[lane] += difference * difference;
+        total[lane] += expected[i + lane] * expected[i + lane];
+      }
+    }
+    for (; i < count; ++i) {
+      const float difference = expected[i] - found[i];
+      error[0] += difference * difference;
+      total[0] += expected[i] * expected[i];
+    }
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      error_ += static_cast<double>(error[lane]);
+      total_ += static_cast<double>(total[lane]);
+    }
+  }
+
+  double error_ = 0;
+  double total_ = 0;
+};
+
+double relative_error(const StoredTensor& written, const PlannedTensor& planned,
+                      const WeightSource& weights) {
+  const int64_t cols = written.row_size();
+  const int64_t portion = std::max<int64_t>(2, kPortion / std::max<int64_t>(cols, 1) / 2 * 2);
+  std::vector<float> expected(static_cast<size_t>(std::min(portion, written.rows()) * cols));
+  std::vector<float> found(expected.size());
+  ErrorSum sum;
+  for (int64_t row = 0; row < written.rows(); row += portion) {
+    const int64_t end = std::min(row + portion, written.rows());
+    weights.values(planned, row, end, expected.data());
+    written.format->decode_rows(written, row, end, kernels::FloatType::f32, found.data());
+    sum.add(expected, found, (end - row) * cols);
+  }
+  return sum.relative();
+}
+
+bool same_bytes(const RawTensor& a, const RawTensor& b) {
+  constexpr int64_t kBytes = 4 << 20;
+  for (int64_t begin = 0; begin < a.info->nbytes; begin += kBytes) {
+    const int64_t end = std::min(begin + kBytes, a.info->nbytes);
+    const TensorBytes left = a.file->read(*a.info, begin, end);
+    const TensorBytes right = b.file->read(*b.info, begin, end);
+    if (std::memcmp(left.data(), right.data(), static_cast<size_t>(left.size())) != 0) {
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+RelativeErrors verify_shard(const std::filesystem::path& path, const OutputPlan& plan,
+                            const PlannedShard& shard, const Checkpoint& source,
+                            const WeightSource& weights, const Json& quantization_config) {
+  // Half a step of BF16, which unquantized tensors of quantized sources are rounded to.
+  constexpr double kRounding = 1.0 / 256;
+  std::vector<std::unique_ptr<SafetensorsFile>> files;
+  files.push_back(std::make_unique<SafetensorsFile>(path));
+  std::optional<JsonView> config;
+  if (!quantization_config.is_null()) {
+    config.emplace(quantization_config, path.string());
+  }
+  const std::vector<StoredTensor> found = recognise(files, config);
+  std::unordered_map<std::string_view, const StoredTensor*> by_name;
+  for (const StoredTensor& tensor : found) {
+    by_name.emplace(tensor.name, &tensor);
+  }
+  RelativeErrors errors;
+  for (size_t i = shard.begin; i < shard.end; ++i) {
+    const PlannedTensor& planned = plan.tensors[i];
+    if (planned.source == nullptr) {
+      continue;
+    }
+    const auto written = by_name.find(planned.tensor.name);
+    check(written != by_name.end() && written->second->shape == planned.tensor.shape,
+          "{}: {}: expected shape {}, found {}", path.string(), planned.tensor.name,
+          shape_text(planned.tensor.shape),
+          written == by_name.end() ? "nothing" : shape_text(written->second->shape));
+    if (planned.copied() && !weights.transformed(planned)) {
+      check(same_bytes(planned.source->parts[0], written->second->parts[0]),
+            "{}: differs from its source {}", written->second->where(), source.path().string());
+      continue;
+    }
+    const double error = relative_error(*written->second, planned, weights);
+    check(error < (planned.tensor.quantized() ? 1.0 : kRounding),
+          "{}: relative error {} against its source {}", written->second->where(), error,
+          source.path().string());
+    if (planned.tensor.quantized()) {
+      errors[planned.tensor.name] = error;
+    }
+  }
+  return errors;
+}
+
+}  // namespace blockptq

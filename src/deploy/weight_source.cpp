@@ -1,0 +1,120 @@
+#include "deploy/weight_source.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/error.h"
+#include "quant/grid.h"
+
+namespace blockptq {
+namespace {
+
+/// Elements of one portion: a few MB of fp32, which stay in the cache.
+constexpr int64_t kPortion = 512 << 10;
+
+/// Rows of a portion, an even number.
+int64_t portion_rows(int64_t cols) {
+  return std::max<int64_t>(2, kPortion / std::max<int64_t>(cols, 1) / 2 * 2);
+}
+
+void take_all(const QTensor& q, const TakeRows& take) {
+  const at::Tensor codes_OI = q.codes_OI.contiguous();
+  const at::Tensor scales_O = q.scales_O.contiguous();
+  take({codes_OI.const_data_ptr<int8_t>(), scales_O.const_data_ptr<float>(), codes_OI.size(0),
+        codes_OI.size(1)});
+}
+
+}  // namespace
+
+bool WeightSource::transformed(const PlannedTensor& /*tensor*/) const {
+  return false;
+}
+
+void WeightSource::values(const PlannedTensor& tensor, int64_t row_begin, int64_t row_end,
+                          float* out) const {
+  checkpoint_.decode_rows(*tensor.source, row_begin, row_end, kernels::FloatType::f32, out);
+}
+
+NearestSource::NearestSource(const Checkpoint& checkpoint)
+    : WeightSource(checkpoint), buffers_(static_cast<size_t>(2 * at::get_num_threads())) {}
+
+void NearestSource::codes(const PlannedTensor& tensor, const TakeRows& take) {
+  const int64_t rows = tensor.tensor.shape[0];
+  const int64_t cols = tensor.tensor.shape[1];
+  const int64_t portion = portion_rows(cols);
+  const auto slots = static_cast<int64_t>(buffers_.size());
+  std::vector<QTensor> quantized(buffers_.size());
+  for (int64_t first = 0; first < rows; first += portion * slots) {
+    const int64_t count = std::min(slots, (rows - first + portion - 1) / portion);
+    at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t slot = begin; slot < end; ++slot) {
+        const int64_t row = first + slot * portion;
+        const int64_t row_end = std::min(row + portion, rows);
+        at::Tensor& buffer = buffers_[slot];
+        if (!buffer.defined() || buffer.numel() < portion * cols) {
+          buffer = at::empty({portion * cols}, at::kFloat);
+        }
+        const at::Tensor w_OI = buffer.slice(0, 0, (row_end - row) * cols).view({-1, cols});
+        values(tensor, row, row_end, w_OI.mutable_data_ptr<float>());
+        const int bits = tensor.tensor.weight_bits;
+        quantized[slot] = quantize_weight(w_OI, bits, weight_scales(w_OI, bits));
+      }
+    });
+    for (int64_t slot = 0; slot < count; ++slot) {
+      take_all(quantized[slot], take);
+    }
+  }
+}
+
+void LearnedSource::codes(const PlannedTensor& tensor, const TakeRows& take) {
+  at::Tensor w_OI = at::empty(tensor.tensor.shape, at::kFloat);
+  const int64_t cols = w_OI.size(1);
+  auto* out = w_OI.mutable_data_ptr<float>();
+  const int64_t portion = portion_rows(cols);
+  at::parallel_for(0, (w_OI.size(0) + portion - 1) / portion, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t row = i * portion;
+      values(tensor, row, std::min(row + portion, w_OI.size(0)), out + row * cols);
+    }
+  });
+  take_all(parameters_.quantize(tensor.tensor.block, tensor.tensor.name, w_OI,
+                                tensor.tensor.weight_bits),
+           take);
+}
+
+ComputedSource::ComputedSource(const Checkpoint& checkpoint,
+                               std::map<std::string, QTensor> quantized,
+                               std::map<std::string, at::Tensor> transformed)
+    : WeightSource(checkpoint),
+      quantized_(std::move(quantized)),
+      transformed_(std::move(transformed)) {}
+
+void ComputedSource::codes(const PlannedTensor& tensor, const TakeRows& take) {
+  const auto found = quantized_.find(tensor.tensor.name);
+  BPTQ_ASSERT(found != quantized_.end() && found->second.bits == tensor.tensor.weight_bits);
+  take_all({found->second.codes_OI.cpu(), found->second.scales_O.cpu(), found->second.bits}, take);
+}
+
+bool ComputedSource::transformed(const PlannedTensor& tensor) const {
+  return transformed_.contains(tensor.tensor.name);
+}
+
+void ComputedSource::values(const PlannedTensor& tensor, int64_t row_begin, int64_t row_end,
+                            float* out) const {
+  const auto found = transformed_.find(tensor.tensor.name);
+  if (found == transformed_.end()) {
+    WeightSource::values(tensor, row_begin, row_end, out);
+    return;
+  }
+  const at::Tensor& value = found->second;
+  const at::Tensor rows = (value.dim() < 2 ? value.unsqueeze(0) : value)
+                              .slice(0, row_begin, row_end)
+                              .to(at::kCPU, at::kFloat)
+                              .contiguous();
+  std::copy_n(rows.const_data_ptr<float>(), rows.numel(), out);
+}
+
+}  // namespace blockptq

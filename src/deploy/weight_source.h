@@ -1,0 +1,85 @@
+// Where the integers of a deployed checkpoint come from: rounding on the way, what was learned
+// earlier, or what a caller has just computed.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "checkpoint/checkpoint.h"
+#include "deploy/plan.h"
+#include "quant/qtensor.h"
+#include "run/parameters.h"
+
+namespace blockptq {
+
+using TakeRows = std::function<void(const CodeRows&)>;
+
+/// `values` is called from another thread than `codes`, at the same time.
+class WeightSource {
+ public:
+  explicit WeightSource(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+  virtual ~WeightSource() = default;
+  WeightSource(const WeightSource&) = delete;
+  WeightSource& operator=(const WeightSource&) = delete;
+
+  /// Hands all rows of a quantized weight to `take`, from the top, in even portions but the last.
+  virtual void codes(const PlannedTensor& tensor, const TakeRows& take) = 0;
+  /// Whether the float values of the output differ from the source's because a transform was folded
+  /// in.
+  virtual bool transformed(const PlannedTensor& tensor) const;
+  /// Rows [row_begin, row_end) of what the output stands for, in fp32: what is written where it is
+  /// not quantized, and what verification compares with.
+  virtual void values(const PlannedTensor& tensor, int64_t row_begin, int64_t row_end,
+                      float* out) const;
+
+ protected:
+  const Checkpoint& checkpoint() const { return checkpoint_; }
+
+ private:
+  const Checkpoint& checkpoint_;
+};
+
+/// Plain rounding of the source, some rows at a time.
+class NearestSource final : public WeightSource {
+ public:
+  explicit NearestSource(const Checkpoint& checkpoint);
+  void codes(const PlannedTensor& tensor, const TakeRows& take) override;
+
+ private:
+  std::vector<at::Tensor> buffers_;  ///< of each portion in work: fp32 rows
+};
+
+/// The source under learned parameters; one whole weight is in memory.
+class LearnedSource final : public WeightSource {
+ public:
+  LearnedSource(const Checkpoint& checkpoint, const Parameters& parameters)
+      : WeightSource(checkpoint), parameters_(parameters) {}
+  void codes(const PlannedTensor& tensor, const TakeRows& take) override;
+
+ private:
+  const Parameters& parameters_;
+};
+
+/// Weights that a caller computed, by name; those it changed without quantizing them as floats.
+class ComputedSource final : public WeightSource {
+ public:
+  /// `transformed`: the values in front of quantization (any floating type) where they are not
+  /// those of the source.
+  ComputedSource(const Checkpoint& checkpoint, std::map<std::string, QTensor> quantized,
+                 std::map<std::string, at::Tensor> transformed = {});
+  void codes(const PlannedTensor& tensor, const TakeRows& take) override;
+  bool transformed(const PlannedTensor& tensor) const override;
+  void values(const PlannedTensor& tensor, int64_t row_begin, int64_t row_end,
+              float* out) const override;
+
+ private:
+  std::map<std::string, QTensor> quantized_;
+  std::map<std::string, at::Tensor> transformed_;
+};
+
+}  // namespace blockptq

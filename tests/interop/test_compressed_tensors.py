@@ -1,0 +1,119 @@
+"""Deployed folders in the hands of the compressed-tensors library and of transformers.
+
+Run by `make test-interop`, in the environment of requirements/interop.txt.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from compressed_tensors.compressors import BaseCompressor
+from compressed_tensors.quantization import QuantizationConfig, QuantizationScheme
+from compressed_tensors.utils import is_match, match_targets
+
+from blockptq_testing.deployed import DeployedFolder
+from blockptq_testing.hf_model import load_model, perplexity, token_nlls
+from blockptq_testing.models import SHIPPED
+from blockptq_testing.program import eval_json, run_blockptq
+from blockptq_testing.tensorfile import INDEX_NAME, write_file
+from blockptq_testing.text import encode_chunks
+
+BITS = {"w8a8c8": {8}, "w4a8c8": {8, 4}}
+SEQ_LEN, CHUNKS = 512, 4
+
+
+@pytest.fixture(scope="module", params=BITS)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> DeployedFolder:
+    output = tmp_path_factory.mktemp(request.param) / "out"
+    finished = run_blockptq(
+        "deploy", "--input_weight_path", SHIPPED, "--output_weight_path", output, "--quant_type", request.param,
+    )  # fmt: skip
+    assert finished.code == 0, finished.stderr
+    return DeployedFolder(output)
+
+
+def library_config(folder: DeployedFolder) -> QuantizationConfig:
+    """Validated by the library's pydantic classes, which forbid unknown keys."""
+    return QuantizationConfig.model_validate(folder.config["quantization_config"])
+
+
+def scheme_of(config: QuantizationConfig, module: str) -> QuantizationScheme | None:
+    """The scheme that the library finds for a linear; None where it stays in floating point."""
+    linear = torch.nn.Linear(1, 1)
+    if is_match(module, linear, config.ignore):
+        return None
+    schemes = {target: scheme for scheme in config.config_groups.values() for target in scheme.targets}
+    targets = match_targets(module, linear, schemes)
+    return schemes[targets[0]] if targets else None
+
+
+def decompressed(folder: DeployedFolder, name: str, scheme: QuantizationScheme) -> torch.Tensor:
+    module = name.removesuffix(".weight")
+    tensors = {part: torch.from_numpy(folder.checkpoint.read(f"{module}.{part}")) for part in ("weight", "weight_scale")}
+    compressor = BaseCompressor.get_value_from_registry(folder.config["quantization_config"]["format"])
+    weight: torch.Tensor = compressor.decompress(tensors, scheme)["weight"]
+    return weight
+
+
+def test_the_library_finds_the_scheme_of_every_linear(folder: DeployedFolder) -> None:
+    config = library_config(folder)
+    assert config.quant_method == "compressed-tensors"
+    quantized = set(folder.quantized_names())
+    widths = set()
+    for name, entry in folder.description["tensors"].items():
+        if len(folder.checkpoint.info(name).shape) != 2 or entry["role"] == "embedding":
+            continue
+        scheme = scheme_of(config, name.removesuffix(".weight"))
+        assert (scheme is not None) == (name in quantized), name
+        if scheme is not None:
+            assert scheme.weights.num_bits == folder.weight(name).bits, name
+            assert scheme.input_activations.num_bits == 8 and scheme.input_activations.dynamic
+            widths.add(scheme.weights.num_bits)
+    assert widths in BITS.values()
+
+
+def test_its_decompression_of_every_weight_is_ours(folder: DeployedFolder) -> None:
+    config = library_config(folder)
+    for name in folder.quantized_names():
+        scheme = scheme_of(config, name.removesuffix(".weight"))
+        np.testing.assert_array_equal(decompressed(folder, name, scheme).numpy(), folder.weight(name).values())
+
+
+def write_decompressed(folder: DeployedFolder, target: Path) -> None:
+    """The model as the library decompresses it: a floating-point folder."""
+    target.mkdir()
+    config = library_config(folder)
+    quantized = set(folder.quantized_names())
+    tensors = {}
+    for name in folder.description["tensors"]:
+        if name in quantized:
+            scheme = scheme_of(config, name.removesuffix(".weight"))
+            tensors[name] = ("F32", decompressed(folder, name, scheme).numpy())
+        else:
+            tensors[name] = (folder.checkpoint.info(name).dtype, folder.checkpoint.read(name))
+    write_file(target / "model.safetensors", tensors)
+    plain = {key: value for key, value in folder.config.items() if key != "quantization_config"}
+    (target / "config.json").write_text(json.dumps(plain | {"torch_dtype": "float32"}))
+    for path in folder.folder.glob("tokenizer*"):
+        shutil.copyfile(path, target / path.name)
+    assert not (target / INDEX_NAME).exists()
+
+
+def test_the_decompressed_model_has_our_perplexity_in_transformers(folder: DeployedFolder, tmp_path: Path) -> None:
+    write_decompressed(folder, tmp_path / "float")
+    text = tmp_path / "text.txt"
+    text.write_text("\n".join(f"The number {i} comes before the number {i + 1}." for i in range(600)))
+    ours = eval_json(
+        tmp_path / "result.json", "--model", tmp_path / "float", "--dtype", "fp32",
+        "--data", text, "--data_format", "text", "--seq_len", SEQ_LEN, "--max_chunks", CHUNKS,
+    )  # fmt: skip
+    model = load_model(tmp_path / "float", "fp32")
+    chunks = encode_chunks(SHIPPED, text.read_text(), SEQ_LEN, CHUNKS)
+    assert len(chunks) == ours["chunks"] == CHUNKS
+    expected = perplexity([float(token_nlls(model, chunk).mean()) for chunk in chunks])
+    assert ours["ppl"] == pytest.approx(expected, rel=2e-4)
