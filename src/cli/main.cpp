@@ -25,9 +25,8 @@ struct CommandRow {
 };
 
 constexpr std::array kCommands{
-    CommandRow{"train", &add_train},
-    CommandRow{"deploy", &add_deploy},
-    CommandRow{"eval", &add_eval},
+    CommandRow{"quantize", &add_quantize}, CommandRow{"train", &add_train},
+    CommandRow{"deploy", &add_deploy},     CommandRow{"eval", &add_eval},
     CommandRow{"inspect", &add_inspect},
 };
 

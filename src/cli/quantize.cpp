@@ -1,0 +1,192 @@
+// blockptq quantize: the main job in one streaming pass.
+#include "calibrate/quantize.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "base/size.h"
+#include "base/system.h"
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/formats/output_format.h"
+#include "cli/command.h"
+#include "cli/options.h"
+#include "models/families.h"
+#include "report/progress_bar.h"
+#include "text/tokenizer.h"
+#include "text/windows.h"
+
+namespace blockptq::cli {
+namespace {
+
+struct QuantizeArguments {
+  std::filesystem::path model;
+  ComputeOptions compute;
+  TextOptions text;
+  std::string eval_data;
+  int64_t nsamples = 45;
+  int64_t eval_chunks = 8;
+  int64_t eval_seq_len = 1024;
+  std::string quant_type = "w4a8c8";
+  std::string recipe;
+  std::string format = output_format_names().front();
+  std::string max_shard_size = "5GB";
+  std::filesystem::path work_dir;
+  QuantizeOptions quantize;
+  bool dry_run = false;
+  std::filesystem::path json;
+};
+
+std::vector<CalibrationText> read_texts(const QuantizeArguments& args, const Model& model) {
+  const Tokenizer tokenizer = Tokenizer::load(args.model);
+  const int64_t vocab = model.spec().vocab_size;
+  const Corpus corpus = args.text.read();
+  std::vector<CalibrationText> texts{
+      {calibration_windows(corpus, tokenizer, vocab, args.text.seq_len, args.nsamples),
+       corpus.fingerprint, true}};
+  if (args.eval_chunks > 0) {
+    const Corpus held_out =
+        read_corpus(args.eval_data.empty() ? shipped_file("wikitext2_test.txt.gz")
+                                           : std::filesystem::path(args.eval_data),
+                    parse_text_format("auto"));
+    texts.push_back(
+        {evaluation_windows(held_out, tokenizer, vocab, args.eval_seq_len, args.eval_chunks),
+         held_out.fingerprint, false});
+  }
+  return texts;
+}
+
+void print_plan(const CalibrationPlan& plan, const OutputPlan& output) {
+  fmt::print(
+      "peak memory     {} (hidden states {}, weights {}, Hessians {}, workspace {}, program {})\n"
+      "bytes to read   {}\n"
+      "disk            {} in {} shards, {} of states and one block's integers while it runs\n"
+      "units of work   {}\n",
+      format_bytes(plan.peak_bytes()), format_bytes(plan.states_bytes),
+      format_bytes(plan.weights_bytes), format_bytes(plan.hessian_bytes),
+      format_bytes(plan.workspace_bytes), format_bytes(plan.runtime_bytes),
+      format_bytes(plan.bytes_to_read), format_bytes(output.file_bytes), output.shards.size(),
+      format_bytes(plan.disk_bytes), plan.units);
+}
+
+Json result_json(const QuantizeArguments& args, const Checkpoint& source, const OutputPlan& plan,
+                 const QuantizeResult& result) {
+  const CalibrationResult& calibration = result.calibration;
+  Json json{{"model", args.model.string()},
+            {"quant_type", args.recipe.empty() ? args.quant_type : args.recipe},
+            {"format", args.format},
+            {"data", args.text.file.empty() ? "calib.jsonl" : args.text.file},
+            {"output", args.quantize.output.string()},
+            {"recipe", args.quantize.calibration.recipe.json()},
+            {"version", BLOCKPTQ_VERSION},
+            {"units", calibration.units},
+            {"blocks", calibration.blocks},
+            {"seconds", calibration.seconds},
+            {"peak_rss_bytes", peak_rss_bytes()},
+            {"bytes_read", source.bytes_read()},
+            {"bytes_written", result.bytes_written},
+            {"checkpoint_bytes", source.total_bytes()},
+            {"output_bytes", plan.file_bytes},
+            {"environment", {{"device", args.compute.device}, {"dtype", args.compute.dtype}}}};
+  if (calibration.held_out) {
+    json["held_out"] = *calibration.held_out;
+  }
+  return json;
+}
+
+void print_result(const Json& json) {
+  if (json.contains("held_out")) {
+    const Json& held_out = json["held_out"];
+    fmt::print("perplexity      {:.4f} (float {:.4f}), held-out text\n",
+               held_out["ppl"].get<double>(), held_out["float_ppl"].get<double>());
+    fmt::print("KL divergence   {:.6f} (nats per token; same first choice {:.2f} %)\n",
+               held_out["kl"].get<double>(), 100 * held_out["top1_agreement"].get<double>());
+  }
+  const auto fallbacks = std::count_if(json["units"].begin(), json["units"].end(),
+                                       [](const Json& unit) { return unit.contains("fallback"); });
+  fmt::print("units           {} ({} kept plain rounding)\n", json["units"].size(), fallbacks);
+  fmt::print(
+      "written         {} (source {}) to {}\n", format_bytes(json["output_bytes"].get<int64_t>()),
+      format_bytes(json["checkpoint_bytes"].get<int64_t>()), json["output"].get<std::string>());
+  fmt::print("time            {}\n", format_seconds(json["seconds"].get<double>()));
+  fmt::print("memory, read    {} peak, {} read\n",
+             format_bytes(json["peak_rss_bytes"].get<int64_t>()),
+             format_bytes(json["bytes_read"].get<int64_t>()));
+}
+
+void run_quantize(QuantizeArguments& args) {
+  args.compute.apply_threads();
+  CalibrationOptions& calibration = args.quantize.calibration;
+  calibration.device = args.compute.resolve_device();
+  calibration.type = args.compute.resolve_dtype();
+  calibration.max_memory = args.compute.resolve_max_memory();
+  calibration.recipe = Recipe::load(args.recipe.empty() ? args.quant_type : args.recipe);
+  calibration.command = "quantize";
+  calibration.folder =
+      args.work_dir.empty() ? args.quantize.output.string() + ".run" : args.work_dir.string();
+  args.quantize.version = BLOCKPTQ_VERSION;
+  const Checkpoint source = Checkpoint::open(args.model);
+  const auto model = open_model(source);
+  const OutputPlan plan =
+      plan_output(source, *model, calibration.recipe, output_format(args.format), SiteFactors(),
+                  parse_size(args.max_shard_size, "--max_shard_size"));
+  const std::vector<CalibrationText> texts = read_texts(args, *model);
+  if (args.dry_run) {
+    const CalibrationPlan needs = plan_calibration(source, *model, texts, calibration);
+    print_plan(needs, plan);
+    write_json(args.json, {{"peak_memory_bytes", needs.peak_bytes()},
+                           {"bytes_to_read", needs.bytes_to_read},
+                           {"disk_bytes", plan.file_bytes + needs.disk_bytes},
+                           {"units", needs.units}});
+    return;
+  }
+  const QuantizeResult result = [&] {
+    ProgressBar progress(stderr);
+    return quantize(source, *model, plan, texts, args.quantize, progress);
+  }();
+  const Json json = result_json(args, source, plan, result);
+  write_json(calibration.folder / "result.json", json);
+  print_result(json);
+  write_json(args.json, json);
+}
+
+}  // namespace
+
+std::function<void()> add_quantize(CLI::App& app) {
+  auto args = std::make_shared<QuantizeArguments>();
+  app.description("Quantize a checkpoint in one pass: calibrate, choose integers, write.");
+  app.add_option("--model", args->model, "source checkpoint folder")->required();
+  app.add_option("--output", args->quantize.output, "new, empty or unfinished folder")->required();
+  app.add_option("--quant_type", args->quant_type, "what becomes integers, and to how many bits")
+      ->check(CLI::IsMember({"w8a8c16", "w8a8c8", "w4a8c16", "w4a8c8"}))
+      ->capture_default_str();
+  app.add_option("--recipe", args->recipe, "recipe file, in the place of --quant_type");
+  app.add_option("--format", args->format, "layout of the output")
+      ->check(CLI::IsMember(output_format_names()))
+      ->capture_default_str();
+  app.add_option("--max_shard_size", args->max_shard_size, "e.g. 5GB; a larger tensor is a shard")
+      ->capture_default_str();
+  args->text.add_to(app, "calib.jsonl.gz", 512);
+  app.add_option("--nsamples", args->nsamples, "sequences to calibrate on")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--eval_data", args->eval_data,
+                 "held-out text to measure on (default: wikitext2_test.txt.gz, shipped)");
+  app.add_option("--eval_chunks", args->eval_chunks, "sequences of it; 0: do not measure")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--eval_seq_len", args->eval_seq_len, "tokens of such a sequence")
+      ->check(CLI::Range(int64_t{3}, int64_t{1} << 24))
+      ->capture_default_str();
+  app.add_option("--work_dir", args->work_dir,
+                 "run folder: journal and states to continue from (default: OUTPUT.run)");
+  args->compute.add_to(app);
+  app.add_flag("--restart", args->quantize.calibration.restart,
+               "throw earlier work away instead of continuing");
+  app.add_flag("--dry_run", args->dry_run, "print memory, disk and bytes to read, then stop");
+  add_json_option(app, args->json);
+  return [args] { run_quantize(*args); };
+}
+
+}  // namespace blockptq::cli
