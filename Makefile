@@ -30,26 +30,31 @@ bench: ## all benchmarks: ratios against named baselines
 	@$(BUILD) release --target blockptq_bench blockptq_cli
 	build/blockptq_bench
 
-asan: ## unit tests and bad input under AddressSanitizer and UBSan, built by clang
+asan: ## all unit tests and bad input under AddressSanitizer and UBSan, built by clang
 	@scripts/setup.sh build test lint
 	@cmake --preset asan >/dev/null
 	@$(BUILD) asan
-	@ctest --preset asan --parallel 2 -R 'core_tests|Safetensors|test_bad' --no-tests=error
+	@ctest --preset asan --parallel 2 -L unit --no-tests=error
+	@ctest --preset asan --parallel 2 -R '^test_bad' --no-tests=error
 
-fuzz: asan ## every fuzz target for a few seconds
+fuzz: ## what parses files, under the same: its unit tests, then every fuzz target for a few seconds
+	@scripts/setup.sh build test lint
+	@cmake --preset asan >/dev/null
+	@$(BUILD) asan --target core_tests fuzzers
+	@build-asan/core_tests --gtest_brief=1
 	@scripts/fuzz.sh 5
 
 format: ## rewrite all sources in the project's format
-	@find src -name '*.h' -o -name '*.cpp' -o -name '*.cu' | xargs clang-format -i
+	@find src -name '*.h' -o -name '*.cpp' | xargs clang-format -i
 
 lint: ## format and layers, checked
 	@scripts/setup.sh lint
-	@find src -name '*.h' -o -name '*.cpp' -o -name '*.cu' | xargs clang-format --dry-run -Werror
+	@find src -name '*.h' -o -name '*.cpp' | xargs clang-format --dry-run -Werror
 	@python3 scripts/check_layers.py
 
-tidy: ## clang-tidy, warnings are errors
+tidy: ## clang-tidy, warnings are errors; SINCE=COMMIT: only the sources that differ from it
 	@scripts/setup.sh build test lint
-	@scripts/tidy.sh
+	@scripts/tidy.sh $(SINCE)
 
 clean: ## remove every build
 	rm -rf build build-dev build-asan build-tidy

@@ -3,7 +3,7 @@
 # find_package(Torch) of a CUDA wheel insists on a CUDA toolkit; this asks Python where torch lives and imports
 # what is there. Targets:
 #   torch::cpu    libtorch_cpu, libc10 and ATen's OpenMP runtime
-#   torch::cuda   libtorch_cuda, libc10_cuda and the CUDA runtime (only where BLOCKPTQ_CUDA is on)
+#   torch::cuda   libtorch_cuda (only where BLOCKPTQ_CUDA is on), defines BLOCKPTQ_CUDA
 #   torch::fmt    {fmt}, header-only, without the rest of torch's headers
 set(BLOCKPTQ_PYTHON "${CMAKE_SOURCE_DIR}/.venv/bin/python" CACHE FILEPATH "Python whose site-packages hold torch")
 
@@ -37,27 +37,19 @@ add_library(torch::fmt INTERFACE IMPORTED)
 target_include_directories(torch::fmt SYSTEM INTERFACE "${CMAKE_BINARY_DIR}/include")
 target_compile_definitions(torch::fmt INTERFACE FMT_HEADER_ONLY)
 
-# CUDA: on when the whole set of CUDA wheels and nvcc are there, otherwise left out.
-find_program(NVCC_EXECUTABLE nvcc PATHS /usr/local/cuda/bin)
+# CUDA: torch's own kernels, and no code of ours: on when the whole set of CUDA wheels is there, otherwise left out.
 file(GLOB cublas_library "${site_packages}/nvidia/*/lib/libcublasLt.so.*")
-if(NVCC_EXECUTABLE AND cublas_library)
+if(cublas_library AND EXISTS "${torch_root}/lib/libtorch_cuda.so")
   set(cuda_default ON)
 else()
   set(cuda_default OFF)
 endif()
 option(BLOCKPTQ_CUDA "Build the CUDA path" ${cuda_default})
 if(BLOCKPTQ_CUDA)
-  set(CMAKE_CUDA_COMPILER "${NVCC_EXECUTABLE}")
-  set(CMAKE_CUDA_ARCHITECTURES "80;90" CACHE STRING "CUDA architectures")
-  enable_language(CUDA)
-  find_package(CUDAToolkit REQUIRED)
-  file(GLOB cudart_library "${site_packages}/nvidia/*/lib/libcudart.so.*")
-  list(GET cudart_library 0 cudart_library)
   add_library(torch::cuda INTERFACE IMPORTED)
-  target_include_directories(torch::cuda SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS})
+  target_compile_definitions(torch::cuda INTERFACE BLOCKPTQ_CUDA=1)
   # libtorch_cuda registers its operators when it is loaded: it must be linked though no symbol asks for it.
   target_link_libraries(torch::cuda INTERFACE
-    "-Wl,--no-as-needed,${torch_root}/lib/libtorch_cuda.so,--as-needed"
-    "${torch_root}/lib/libc10_cuda.so" "${cudart_library}")
+    "-Wl,--no-as-needed,${torch_root}/lib/libtorch_cuda.so,--as-needed")
 endif()
 message(STATUS "blockptq: CUDA path ${BLOCKPTQ_CUDA}")

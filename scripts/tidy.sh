@@ -1,8 +1,18 @@
 #!/usr/bin/env bash
-# clang-tidy over every source of the library and the program, all processors at work; fails on the first finding.
+# clang-tidy over the library and the program, all processors at work; fails when it finds something.
+#   scripts/tidy.sh [COMMIT]     all sources, or those that differ from COMMIT (of a header: the source of its name)
 set -euo pipefail
 cd "$(dirname "$0")/.."
+since=${1:-}
+sources() {
+  if [ -n "$since" ]; then
+    git diff --name-only --diff-filter=d "$since" -- src | sed 's/\.h$/.cpp/' | sort -u |
+      while read -r source; do [ ! -f "$source" ] || echo "$source"; done
+  else
+    find src -name '*.cpp'
+  fi | sed -E '/_(test|bench|fuzz)\.cpp$/d; /\.cpp$/!d'
+}
 cmake --preset tidy >/dev/null
-find src -name '*.cpp' ! -name '*_test.cpp' ! -name '*_bench.cpp' ! -name '*_fuzz.cpp' -print0 |
-  xargs -0 -n 1 -P "$(nproc)" sh -c 'clang-tidy --quiet -p build-tidy "$0" 2>/dev/null || { echo "clang-tidy: $0" >&2; exit 1; }'
+sources | xargs -r -n 1 -P "$(nproc)" sh -c \
+  'clang-tidy --quiet -p build-tidy "$0" 2>/dev/null || { echo "clang-tidy: $0" >&2; exit 1; }'
 echo "clang-tidy: clean"

@@ -141,6 +141,7 @@ def test_missing_text(tmp_path: Path) -> None:
         (("--max_memory", "1MB"), "max_memory"),
         (("--data_format", "pdf"), "data_format"),
         (("--dev", "tpu"), "dev"),
+        (("--dev", 99), "CUDA"),
         (("--begin", 4, "--end", 2), "begin"),
         (("--begin", -1), "begin"),
         (("--end", 7), "end"),

@@ -14,6 +14,7 @@ from blockptq_testing.program import ENVIRONMENT, Argument, binary, eval_json, r
 from decode_fp8 import decode
 
 SHORT = ("--model", SHIPPED, "--seq_len", 512, "--max_chunks", 2)
+MEDIUM = ("--model", SHIPPED, "--seq_len", 512, "--max_chunks", 32)
 LONG = ("--model", SHIPPED, "--seq_len", 1024, "--max_chunks", 128)
 
 
@@ -117,6 +118,22 @@ def test_signals_stop_the_run_and_keep_the_work(tmp_path: Path, stop: signal.Sig
         process.send_signal(stop)
         process.send_signal(signal.SIGCONT)
         assert process.wait(timeout=60) == 128 + stop
+    assert not list(folder.glob("*.tmp*"))
+
+
+def test_killed_run_continues(tmp_path: Path) -> None:
+    """Killed while or right after it writes states, a run continues from those of block 2 or of block 4."""
+    folder = tmp_path / "run"
+    whole = eval_json(tmp_path / "whole.json", *MEDIUM)
+    eval_json(tmp_path / "piece.json", *MEDIUM, "--end", 2, "--output_dir", folder)
+    with stopped_blockptq(
+        "eval", *MEDIUM, "--end", 4, "--output_dir", folder, until=lambda: any(folder.glob("states_004*"))
+    ) as process:
+        process.kill()
+        process.wait()
+    continued = eval_json(tmp_path / "continued.json", *MEDIUM, "--output_dir", folder)
+    assert continued["ppl"] == whole["ppl"]
+    assert continued["bytes_read"] < whole["bytes_read"]
     assert not list(folder.glob("*.tmp*"))
 
 

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <string_view>
 #include <utility>
 
 #include "base/error.h"
@@ -19,6 +20,8 @@ namespace {
 #ifndef MADV_POPULATE_READ
 constexpr int MADV_POPULATE_READ = 22;  // Linux 5.14; older kernels answer EINVAL
 #endif
+
+constexpr std::string_view kUnfinished = ".tmp-";  // and the process id, after the final name
 
 /// An open file descriptor that closes itself.
 class Descriptor {
@@ -141,7 +144,7 @@ std::string read_file(const std::filesystem::path& path, int64_t max_bytes) {
 void write_atomically(const std::filesystem::path& path,
                       const std::function<void(const Append&)>& write) {
   std::filesystem::path temporary = path;
-  temporary += fmt::format(".tmp-{}", ::getpid());
+  temporary += fmt::format("{}{}", kUnfinished, ::getpid());
   try {
     const Descriptor fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
     check(fd.get() >= 0, "{}: cannot create: {}", path.string(), last_error());
@@ -154,6 +157,14 @@ void write_atomically(const std::filesystem::path& path,
     throw;
   }
   sync_folder(folder_of(path));
+}
+
+void remove_unfinished(const std::filesystem::path& folder) {
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (entry.path().extension().string().starts_with(kUnfinished)) {
+      std::filesystem::remove(entry.path());
+    }
+  }
 }
 
 void write_file_atomically(const std::filesystem::path& path, std::string_view content) {

@@ -51,6 +51,8 @@ using Append = std::function<void(const void* data, size_t size)>;
 void write_atomically(const std::filesystem::path& path,
                       const std::function<void(const Append&)>& write);
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
+/// Removes the temporary files that killed processes left in `folder`; nobody may write there now.
+void remove_unfinished(const std::filesystem::path& folder);
 
 /// Creates `path` and its parents; Error when that fails or a file is in the way.
 void make_folder(const std::filesystem::path& path);

@@ -1,14 +1,18 @@
 // blockptq eval: perplexity of a checkpoint.
 #include <fmt/format.h>
 
+#include <map>
 #include <memory>
 #include <optional>
+#include <vector>
 
+#include "base/error.h"
 #include "base/size.h"
 #include "base/system.h"
 #include "checkpoint/checkpoint.h"
 #include "cli/command.h"
 #include "cli/options.h"
+#include "cli/quant_options.h"
 #include "eval/evaluate.h"
 #include "models/families.h"
 #include "report/progress_bar.h"
@@ -23,6 +27,13 @@ struct EvalArguments {
   ComputeOptions compute;
   TextOptions text;
   EvalOptions eval;
+  std::string mode = "origin";
+  QuantOptions quant;
+  std::filesystem::path mla_parameters;
+  std::filesystem::path moe_parameters;
+  bool lwc = false;
+  bool lac = false;
+  std::filesystem::path reference;
   std::optional<int64_t> max_chunks;
   bool dry_run = false;
   std::filesystem::path json;
@@ -57,6 +68,10 @@ void print_result(const EvalResult& result, const Json& json) {
   } else {
     fmt::print("blocks done     up to {}; go on with --begin {}\n", result.end, result.end);
   }
+  if (result.kl) {
+    fmt::print("KL divergence   {:.6f}  (nats per token; same first choice {:.2f} %)\n", *result.kl,
+               100 * *result.top1_agreement);
+  }
   if (result.mtp_ppl) {
     fmt::print("MTP perplexity  {:.4f}  (token after the next)\n", *result.mtp_ppl);
   }
@@ -69,11 +84,49 @@ void print_result(const EvalResult& result, const Json& json) {
              format_bytes(json["checkpoint_bytes"].get<int64_t>()));
 }
 
+/// A checkpoint that is evaluated, or compared with.
+struct Opened {
+  explicit Opened(const std::filesystem::path& folder)
+      : checkpoint(Checkpoint::open(folder)), model(open_model(checkpoint)) {}
+
+  Checkpoint checkpoint;
+  std::unique_ptr<Model> model;
+};
+
+LearnedParameters learned_parameters(const EvalArguments& args) {
+  LearnedParameters learned;
+  for (const auto& folder : {args.mla_parameters, args.moe_parameters}) {
+    if (!folder.empty()) {
+      learned.folders.push_back(folder);
+    }
+  }
+  if (args.lwc || args.lac) {
+    learned.weights = args.lwc;
+    learned.activations = args.lac;
+  }
+  return learned;
+}
+
+Arithmetic make_arithmetic(const EvalArguments& args, const Checkpoint& checkpoint) {
+  const LearnedParameters learned = learned_parameters(args);
+  if (args.mode == "origin") {
+    check(
+        learned.folders.empty() && !args.quant.given() && !args.lwc && !args.lac,
+        "--train_mode origin evaluates the unquantized model: give mla, moe or block, or leave the "
+        "options of quantization out");
+    return float_arithmetic();
+  }
+  const std::map<std::string, TrainMode> modes{
+      {"mla", TrainMode::mla}, {"moe", TrainMode::moe}, {"block", TrainMode::block}};
+  return fake_quant_arithmetic(checkpoint,
+                               restrict_recipe(args.quant.resolve(), modes.at(args.mode)), learned);
+}
+
 Json result_json(const EvalArguments& args, const Checkpoint& checkpoint,
                  const TokenWindows& windows, const EvalResult& result) {
   const int64_t tokens = windows.count() * windows.seq_len;
   Json json{{"model", args.model.string()},
-            {"mode", "origin"},
+            {"mode", args.mode},
             {"data", args.text.file.empty() ? "wikitext2_test" : args.text.file},
             {"seq_len", windows.seq_len},
             {"chunks", windows.count()},
@@ -90,6 +143,14 @@ Json result_json(const EvalArguments& args, const Checkpoint& checkpoint,
   if (result.mtp_ppl) {
     json["mtp_ppl"] = *result.mtp_ppl;
   }
+  if (result.kl) {
+    json["kl"] = *result.kl;
+    json["top1_agreement"] = *result.top1_agreement;
+    json["reference"] = args.reference.string();
+    for (size_t block = 0; block < result.block_errors.size(); ++block) {
+      json["blocks"].push_back({{"block", block}, {"relative_error", result.block_errors[block]}});
+    }
+  }
   return json;
 }
 
@@ -98,25 +159,30 @@ void run_eval(EvalArguments& args) {
   args.eval.device = args.compute.resolve_device();
   args.eval.type = args.compute.resolve_dtype();
   args.eval.max_memory = args.compute.resolve_max_memory();
-  const Checkpoint checkpoint = Checkpoint::open(args.model);
-  const auto model = open_model(checkpoint);
+  const Opened opened(args.model);
+  const Subject subject{opened.checkpoint, *opened.model, make_arithmetic(args, opened.checkpoint)};
+  const auto other = args.reference.empty() ? nullptr : std::make_unique<Opened>(args.reference);
+  const auto reference = other == nullptr
+                             ? nullptr
+                             : std::make_unique<Subject>(
+                                   Subject{other->checkpoint, *other->model, float_arithmetic()});
   const Tokenizer tokenizer = Tokenizer::load(args.model);
   const Corpus corpus = args.text.read();
   args.eval.text_fingerprint = corpus.fingerprint;
-  const TokenWindows windows = evaluation_windows(corpus, tokenizer, model->spec().vocab_size,
-                                                  args.text.seq_len, args.max_chunks);
+  const TokenWindows windows = evaluation_windows(
+      corpus, tokenizer, opened.model->spec().vocab_size, args.text.seq_len, args.max_chunks);
   if (args.dry_run) {
     const EvalPlan plan =
-        plan_evaluation(checkpoint, *model, windows.count(), windows.seq_len, args.eval);
+        plan_evaluation(subject, reference.get(), windows.count(), windows.seq_len, args.eval);
     print_plan(plan);
     write_json(args.json, plan_json(plan));
     return;
   }
   const EvalResult result = [&] {
     ProgressBar progress(stderr);
-    return evaluate(checkpoint, *model, windows, args.eval, progress);
+    return evaluate(subject, reference.get(), windows, args.eval, progress);
   }();
-  const Json json = result_json(args, checkpoint, windows, result);
+  const Json json = result_json(args, opened.checkpoint, windows, result);
   print_result(result, json);
   write_json(args.json, json);
 }
@@ -132,6 +198,22 @@ std::function<void()> add_eval(CLI::App& app) {
                  "evaluate at most so many sequences (default: all)")
       ->check(CLI::PositiveNumber);
   args->compute.add_to(app);
+  app.add_option(
+         "--train_mode", args->mode,
+         "origin: the unquantized model; with fake quantization: mla (attention), moe (MLPs "
+         "and experts) or block (both)")
+      ->check(CLI::IsMember({"origin", "mla", "moe", "block"}))
+      ->capture_default_str();
+  args->quant.add_to(app);
+  app.add_option("--mla_param_dir,--mla_param_path", args->mla_parameters,
+                 "learned parameters of attention");
+  app.add_option("--moe_param_dir,--moe_param_path", args->moe_parameters,
+                 "learned parameters of MLPs and experts");
+  app.add_flag("--lwc", args->lwc, "of the learned parameters use those of weights (default: all)");
+  app.add_flag("--lac", args->lac,
+               "of the learned parameters use those of activations (default: all)");
+  app.add_option("--reference", args->reference,
+                 "float model to compare with: KL divergence, first choices, error of every block");
   app.add_flag("--dense_attention", args->eval.dense_attention,
                "ignore the indexer: every query sees all earlier keys");
   app.add_flag("--mtp", args->eval.mtp, "evaluate the MTP layer too");

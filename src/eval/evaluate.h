@@ -13,7 +13,7 @@
 
 #include "base/progress.h"
 #include "checkpoint/checkpoint.h"
-#include "models/model.h"
+#include "eval/model_pass.h"
 #include "text/windows.h"
 
 namespace blockptq {
@@ -40,7 +40,11 @@ struct EvalResult {
   std::optional<double> mtp_ppl;  ///< perplexity of the token after the next
   at::Tensor losses_CL;           ///< fp64 [C, L - 1], nats; undefined without ppl
   at::Tensor mtp_losses_CL;       ///< fp64 [C, L - 2]
-  int64_t end = 0;                ///< one past the last block that was run
+  std::optional<double> kl;       ///< KL(reference || subject), nats, mean over all positions
+  std::optional<double> top1_agreement;  ///< share of positions where both put the same id first
+  std::vector<double>
+      block_errors;  ///< per block, squared error relative to the reference's output
+  int64_t end = 0;   ///< one past the last block that was run
   int64_t bytes_read = 0;
   double seconds = 0;
 };
@@ -61,13 +65,15 @@ struct EvalPlan {
   }
 };
 
-/// Error when `max_memory` cannot hold it.
-EvalPlan plan_evaluation(const Checkpoint& checkpoint, const Model& model, int64_t windows,
+/// Error when `max_memory` cannot hold it. `reference`: null, or what is evaluated beside.
+EvalPlan plan_evaluation(const Subject& subject, const Subject* reference, int64_t windows,
                          int64_t seq_len, const EvalOptions& options);
 
-/// Error for begin or end outside the model, for states that are not in the run folder, and for
-/// everything that reading refuses.
-EvalResult evaluate(const Checkpoint& checkpoint, const Model& model, const TokenWindows& windows,
+/// Evaluates `subject`, and compares it with `reference` unless that is null: both pass each block
+/// before the next one is touched. Error for begin or end outside the model, for states that are
+/// not in the run folder, for a reference of another shape, and for everything that reading
+/// refuses.
+EvalResult evaluate(const Subject& subject, const Subject* reference, const TokenWindows& windows,
                     const EvalOptions& options, Progress& progress);
 
 }  // namespace blockptq

@@ -1,11 +1,14 @@
 // THE rounding formula of the program (and the only place of it outside the kernels):
 //
-//   weight, per output channel o:  s_o = c_o * max_i |W_oi| / q_max,  Q = clamp(round(W / s),
-//   q_min, q_max) activation, per token and group of `group` features: the same with one factor
-//   `alpha`
+//   s = factor * max |x| / q_max
+//   Q = clamp(round(x / s), q_min, q_max)
+//
+// over an output channel of a weight, each with its factor (the clip), or over a token's group of
+// `group` features, all with one factor (`alpha`).
 //
 // round is half to even, W / s an IEEE division in fp32; all scale arithmetic is fp32 whatever the
-// type of the tensor. A channel or group of zeros has scale 1. What is learned, evaluated, run in
+// type of the tensor. A channel or group of zeros has scale 1; NaN or
+// infinity in it shows as a scale that is not finite. What is learned, evaluated, run in
 // integers and deployed goes through here.
 //
 // Shapes: O output channels, I input features; activations [..., I].

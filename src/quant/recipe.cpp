@@ -178,6 +178,27 @@ Recipe Recipe::with_cache(std::string_view point, const CacheScheme& scheme) con
   return recipe;
 }
 
+Recipe Recipe::with_setting(const char* key, int bits) const {
+  Recipe recipe;
+  for (Json rule : json_["linears"]) {
+    if (rule.value(key, kFloatBits) != kFloatBits) {
+      rule[key] = bits;
+    }
+    recipe = recipe.with_rule(rule);
+  }
+  recipe.cache_ = cache_;
+  recipe.json_["cache"] = json_["cache"];
+  return recipe;
+}
+
+Recipe Recipe::with_weight_bits(int bits) const {
+  return with_setting("weight_bits", bits);
+}
+
+Recipe Recipe::with_activation_bits(int bits) const {
+  return with_setting("activation_bits", bits);
+}
+
 Recipe Recipe::with_float_cache() const {
   Recipe recipe = *this;
   recipe.cache_.clear();

@@ -55,12 +55,17 @@ class Recipe {
   /// This recipe with another rule on top (as in "linears").
   Recipe with_rule(const Json& rule) const;
   Recipe with_cache(std::string_view point, const CacheScheme& scheme) const;
+  /// Every quantized weight, or every quantized input of a linear, at `bits`.
+  Recipe with_weight_bits(int bits) const;
+  Recipe with_activation_bits(int bits) const;
   /// Without any quantized cache point.
   Recipe with_float_cache() const;
 
   const Json& json() const { return json_; }
 
  private:
+  Recipe with_setting(const char* key, int bits) const;
+
   struct Rule {
     std::vector<std::string> roles;
     std::vector<std::string> names;

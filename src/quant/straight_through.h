@@ -25,7 +25,7 @@ at::Tensor fake_quantize_weight_st(const at::Tensor& w_OI, int bits, const at::T
 
 /// LWC of OmniQuant (arXiv 2308.13137): w clamped to [low_o min_i w_oi, high_o max_i w_oi], then
 /// the grid of the clamped weight. Gradients to low_O and high_O (fp32 [O]) only: through the clamp
-/// and through the scale. Result in `type`.
+/// and through the scale (half each where both sides set it). Result in `type`.
 at::Tensor fake_quantize_clamped_weight_st(const at::Tensor& w_OI, int bits,
                                            const at::Tensor& low_O, const at::Tensor& high_O,
                                            at::ScalarType type);

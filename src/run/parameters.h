@@ -42,6 +42,7 @@ void write_parameters(const std::filesystem::path& folder, int64_t block,
 /// The parameter folders of one or more runs.
 class Parameters {
  public:
+  Parameters() = default;
   /// Error when a folder holds no parameters, or those of another model (run.json names another
   /// fingerprint).
   Parameters(const std::vector<std::filesystem::path>& folders,

@@ -76,6 +76,7 @@ FolderLock::~FolderLock() {
 
 RunFolder::RunFolder(const std::filesystem::path& folder, const Json& description, bool restart)
     : folder_(made(folder)), lock_(folder) {
+  remove_unfinished(folder);
   const std::filesystem::path path = folder / "run.json";
   if (std::filesystem::exists(path) && !restart) {
     check_same_run(path, parse_json(read_file(path), path.string()), description);

@@ -70,6 +70,18 @@ TEST_F(RunFolderTest, OneProcessAtATime) {
   EXPECT_THAT(refusal({{"model", "a"}}), testing::HasSubstr("another process"));
 }
 
+TEST_F(RunFolderTest, RemovesWhatAKilledProcessLeft) {
+  const auto unfinished = folder_ / "states_002.safetensors.tmp-4711";
+  {
+    const RunFolder run(folder_, {{"model", "a"}}, false);
+    run.save_states(1, at::zeros({1}));
+    std::ofstream(unfinished) << "half";
+  }
+  const RunFolder again(folder_, {{"model", "a"}}, false);
+  EXPECT_FALSE(std::filesystem::exists(unfinished));
+  EXPECT_EQ(again.newest_states(9), 1);
+}
+
 TEST_F(RunFolderTest, TruncatedStatesAreRefused) {
   const RunFolder run(folder_, {{"model", "a"}}, false);
   run.save_states(1, at::randn({64}));

@@ -298,11 +298,11 @@ TEST(Tokenizer, RefusesIdsOutOfRangeOrTwice) {
   json["model"]["vocab"]["ab"] = 0;
   EXPECT_ERROR(parse(json), HasSubstr("dir/tokenizer.json: model.vocab: id 0 twice"));
   json = small_tokenizer();
-  json["added_tokens"] = {added_token(300, "<s>")};
+  json["added_tokens"] = Json::array({added_token(300, "<s>")});
   EXPECT_ERROR(parse(json), HasSubstr("added_tokens[0].id: expected 258"));
   json["added_tokens"] = {added_token(258, "<s>"), added_token(258, "</s>")};
   EXPECT_ERROR(parse(json), HasSubstr("added_tokens[1].id: expected 259"));
-  json["added_tokens"] = {added_token(2, "ab")};
+  json["added_tokens"] = Json::array({added_token(2, "ab")});
   EXPECT_ERROR(parse(json), HasSubstr("added_tokens[0].id: expected 257"));
   json["added_tokens"] = {added_token(258, "<s>"), added_token(259, "<s>")};
   EXPECT_ERROR(parse(json), HasSubstr("added_tokens[1]: the added token '<s>' twice"));

@@ -27,7 +27,7 @@ void quantize_rows_reference(const void* in, FloatType type, const RowGroups& sh
     for (int64_t i = 0; i < shape.rows * shape.cols; ++i) {
       const float x = load_element<decltype(constant)::value>(in, i);
       const float code = code_of(x, scales[group_of(i, shape)], bits);
-      codes[i] = static_cast<int8_t>(std::isnan(code) ? -(1 << (bits - 1)) : code);
+      codes[i] = static_cast<int8_t>(std::isnan(code) ? -std::ldexp(1.0F, bits - 1) : code);
     }
   });
 }

@@ -118,10 +118,17 @@ struct Avx2 {
       _mm_storeu_si128(reinterpret_cast<__m128i*>(at),
                        _mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
     } else {
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(at), bf16_bits<may_be_nan>(value));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(at),
+                       upper_words(rounded_to_bf16<may_be_nan>(value)));
     }
   }
 
+  /// The way back from load_pairs, for bf16.
+  template <bool may_be_nan = true>
+  static void store_bf16_pairs(Floats a, Floats b, uint8_t* at) {
+    const __m256i first = _mm256_srli_epi32(rounded_to_bf16<may_be_nan>(a), 16);
+    store_bytes(_mm256_blend_epi16(first, rounded_to_bf16<may_be_nan>(b), 0xaa), at);
+  }
   /// Integers beyond int8 saturate.
   static void store_int8(Floats integers, uint8_t* at) {
     const __m256i wide = _mm256_cvtps_epi32(integers);
@@ -171,8 +178,9 @@ struct Avx2 {
   static __m128i load_8_bytes(const uint8_t* at) {
     return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(at));
   }
+  /// bf16 in the upper 16 bits of every lane; the lower ones are left over.
   template <bool may_be_nan>
-  static __m128i bf16_bits(Floats value) {
+  static __m256i rounded_to_bf16(Floats value) {
     const __m256i bits = _mm256_castps_si256(value);
     const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
     const __m256i half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
@@ -182,7 +190,7 @@ struct Avx2 {
       const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(value, value, _CMP_UNORD_Q));
       rounded = _mm256_blendv_epi8(rounded, quiet_nan, is_nan);
     }
-    return upper_words(rounded);
+    return rounded;
   }
   /// The upper 16 bits of every lane.
   static __m128i upper_words(__m256i a) {

@@ -116,10 +116,17 @@ struct Avx512 {
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(at),
                           _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
     } else {
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(at), bf16_bits<may_be_nan>(value));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(at),
+                          upper_words(rounded_to_bf16<may_be_nan>(value)));
     }
   }
 
+  /// The way back from load_pairs, for bf16.
+  template <bool may_be_nan = true>
+  static void store_bf16_pairs(Floats a, Floats b, uint8_t* at) {
+    const __m512i first = _mm512_srli_epi32(rounded_to_bf16<may_be_nan>(a), 16);
+    store_bytes(_mm512_mask_blend_epi16(0xaaaaaaaaU, first, rounded_to_bf16<may_be_nan>(b)), at);
+  }
   /// Integers beyond int8 saturate.
   static void store_int8(Floats integers, uint8_t* at) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(at),
@@ -157,8 +164,9 @@ struct Avx512 {
   static __m128i load_16_bytes(const uint8_t* at) {
     return _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
   }
+  /// bf16 in the upper 16 bits of every lane; the lower ones are left over.
   template <bool may_be_nan>
-  static __m256i bf16_bits(Floats value) {
+  static __m512i rounded_to_bf16(Floats value) {
     const __m512i bits = _mm512_castps_si512(value);
     const __mmask16 odd = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0x10000));
     const __m512i below_half = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff));
@@ -167,7 +175,7 @@ struct Avx512 {
       const __mmask16 is_nan = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
       rounded = _mm512_mask_or_epi32(rounded, is_nan, bits, _mm512_set1_epi32(0x400000));
     }
-    return upper_words(rounded);
+    return rounded;
   }
   /// The upper 16 bits of every lane.
   static __m256i upper_words(__m512i a) {

@@ -38,7 +38,8 @@ float group_backward(const uint8_t* in, int64_t count, int bits, float scale,
   auto sum = Vector::broadcast(0);
   const auto pass = [&](const uint8_t* x, const uint8_t* grad) {
     const auto gradient = Vector::template load<grad_type>(grad);
-    const auto [value, rounded] = quotient<Vector>(Vector::template load<type>(x), divisor);
+    const auto [value, rounded, divided] =
+        quotient<Vector>(Vector::template load<type>(x), divisor);
     const auto code = Vector::min(q_max, Vector::max(q_min, rounded));
     const auto zero_outside = [&, rounded = rounded](auto inside) {
       return Vector::zero_if_less(q_max, rounded, Vector::zero_if_less(rounded, q_min, inside));
@@ -106,7 +107,7 @@ void bounded_rows_backward_vectors(const void* in, FloatType type, int64_t rows,
               const auto x = Vector::template load<kIn>(at);
               const auto gradient = Vector::template load<kGrad>(grad);
               const auto bounded = Vector::min(high, Vector::max(low, x));
-              const auto [value, rounded] = quotient<Vector>(bounded, divisor);
+              const auto [value, rounded, divided] = quotient<Vector>(bounded, divisor);
               const auto error = Vector::subtract(rounded, value);
               scale_sum = Vector::multiply_add(gradient, error, scale_sum);
               add_where_less(x, low, gradient, low_sum);

@@ -34,6 +34,38 @@ void quantize_rows_vectors(const void* in, FloatType type, const RowGroups& shap
   });
 }
 
+/// scale * code of one group, the codes clamped to [low, high].
+template <typename Vector, FloatType type, FloatType out_type>
+void fake_quantize_group(const uint8_t* in, int64_t count, const Divisor<Vector>& divisor,
+                         typename Vector::Floats low, typename Vector::Floats high, uint8_t* out) {
+  const auto value_of = [&](typename Vector::Floats rounded) {
+    // NaN passes as the second operand.
+    return Vector::multiply(divisor.scale, Vector::min(high, Vector::max(low, rounded)));
+  };
+  if constexpr (type == FloatType::bf16 && out_type == FloatType::bf16) {
+    transform<2 * Vector::kLanes, 2, 2>(in, count, out, [&](const uint8_t* from, uint8_t* to) {
+      typename Vector::Floats a;
+      typename Vector::Floats b;
+      Vector::template load_pairs<type>(from, a, b);
+      const Quotient<Vector> first = quotient<Vector>(a, divisor);
+      const Quotient<Vector> second = quotient<Vector>(b, divisor);
+      a = value_of(first.rounded);
+      b = value_of(second.rounded);
+      if (first.divided || second.divided) [[unlikely]] {
+        Vector::store_bf16_pairs(a, b, to);
+      } else {
+        Vector::template store_bf16_pairs<false>(a, b, to);
+      }
+    });
+  } else {
+    transform<Vector::kLanes, element_size(type), element_size(out_type)>(
+        in, count, out, [&](const uint8_t* from, uint8_t* to) {
+          const auto x = Vector::template load<type>(from);
+          Vector::template store<out_type>(value_of(quotient<Vector>(x, divisor).rounded), to);
+        });
+  }
+}
+
 template <typename Vector>
 void fake_quantize_rows_vectors(const void* in, FloatType type, const RowGroups& shape, int bits,
                                 const float* scales, const RowBounds& bounds, FloatType out_type,
@@ -59,15 +91,9 @@ void fake_quantize_rows_vectors(const void* in, FloatType type, const RowGroups&
           low = code_of(bounds.low[row]);
           high = code_of(bounds.high[row]);
         }
-        transform<Vector::kLanes, element_size(kIn), element_size(kOut)>(
-            from_bytes + begin * element_size(kIn), count, to_bytes + begin * element_size(kOut),
-            [&](const uint8_t* from, uint8_t* to) {
-              const auto x = Vector::template load<kIn>(from);
-              const auto rounded = quotient<Vector>(x, divisor).rounded;
-              // NaN passes as the second operand.
-              const auto code = Vector::min(high, Vector::max(low, rounded));
-              Vector::template store<kOut>(Vector::multiply(divisor.scale, code), to);
-            });
+        fake_quantize_group<Vector, kIn, kOut>(from_bytes + begin * element_size(kIn), count,
+                                               divisor, low, high,
+                                               to_bytes + begin * element_size(kOut));
       });
     });
   });

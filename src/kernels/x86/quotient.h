@@ -21,6 +21,7 @@ template <typename Vector>
 struct Quotient {
   typename Vector::Floats value;    ///< x / scale, to 2 ulp
   typename Vector::Floats rounded;  ///< exactly what the IEEE quotient rounds to, half to even
+  bool divided;                     ///< else all of it is finite
 };
 
 /// The product with the inverse is off by less than 2^-14; where it lies that close to the middle
@@ -28,12 +29,13 @@ struct Quotient {
 template <typename Vector>
 [[gnu::always_inline]] inline Quotient<Vector> quotient(typename Vector::Floats x,
                                                         const Divisor<Vector>& divisor) {
-  Quotient<Vector> result = {Vector::multiply(x, divisor.inverse), {}};
+  Quotient<Vector> result = {Vector::multiply(x, divisor.inverse), {}, false};
   result.rounded = Vector::round(result.value);
   const auto distance = Vector::magnitude(Vector::subtract(result.value, result.rounded));
-  if (Vector::any_not_less(distance, Vector::broadcast(0.5F - 0x1p-13F))) [[unlikely]] {
+  if (Vector::any_not_less(distance, Vector::broadcast(0.5F - 0x1p-14F))) [[unlikely]] {
     result.value = Vector::divide(x, divisor.scale);
     result.rounded = Vector::round(result.value);
+    result.divided = true;
   }
   return result;
 }

@@ -10,30 +10,40 @@
 
 namespace blockptq::kernels {
 
-/// Calls step(at, lane) for `count` > 0 elements, kLanes at a time; `lane` counts from 0 to 3 in
-/// turn, so that four chains of operations run side by side. The last vector is filled up with the
-/// first element.
+/// Calls step(value, chain) for vectors of `count` > 0 elements in any order; `chain` is 0 to 3 in
+/// turn, so that four chains of operations run side by side. Copies of the first element fill up
+/// the last vectors.
 template <typename Vector, FloatType type, typename Step>
 [[gnu::always_inline]] inline void reduce(const uint8_t* x, int64_t count, const Step& step) {
   constexpr int64_t kSize = element_size(type);
-  constexpr int64_t kStep = Vector::kLanes * kSize;
+  constexpr int64_t kPair = 2 * Vector::kLanes;
+  const auto visit = [&](const uint8_t* at, int chain) {
+    if constexpr (type == FloatType::bf16) {
+      typename Vector::Floats a;
+      typename Vector::Floats b;
+      Vector::template load_pairs<type>(at, a, b);
+      step(a, chain);
+      step(b, chain + 1);
+    } else {
+      step(Vector::template load<type>(at), chain);
+      step(Vector::template load<type>(at + Vector::kLanes * kSize), chain + 1);
+    }
+  };
   const uint8_t* first = x;
-  for (; count >= 4 * Vector::kLanes; count -= 4 * Vector::kLanes, x += 4 * kStep) {
-    step(x, 0);
-    step(x + kStep, 1);
-    step(x + 2 * kStep, 2);
-    step(x + 3 * kStep, 3);
+  for (; count >= 2 * kPair; count -= 2 * kPair, x += 2 * kPair * kSize) {
+    visit(x, 0);
+    visit(x + kPair * kSize, 2);
   }
-  for (; count >= Vector::kLanes; count -= Vector::kLanes, x += kStep) {
-    step(x, 0);
+  for (; count >= kPair; count -= kPair, x += kPair * kSize) {
+    visit(x, 0);
   }
   if (count > 0) {
-    uint8_t padded[kStep];
-    for (int64_t i = 0; i < Vector::kLanes; ++i) {
+    uint8_t padded[kPair * kSize];
+    for (int64_t i = 0; i < kPair; ++i) {
       std::memcpy(padded + i * kSize, first, kSize);
     }
     std::memcpy(padded, x, count * kSize);
-    step(padded, 1);
+    visit(padded, 2);
   }
 }
 
@@ -43,9 +53,8 @@ float absmax(const uint8_t* x, int64_t count) {
   for (auto& max : maxima) {
     max = Vector::broadcast(0);
   }
-  reduce<Vector, type>(x, count, [&](const uint8_t* at, int lane) {
-    maxima[lane] =
-        Vector::max_magnitude(maxima[lane], Vector::magnitude(Vector::template load<type>(at)));
+  reduce<Vector, type>(x, count, [&](auto value, int chain) {
+    maxima[chain] = Vector::max_magnitude(maxima[chain], Vector::magnitude(value));
   });
   return Vector::max_magnitude_of_lanes(Vector::max_magnitude(
       Vector::max_magnitude(maxima[0], maxima[1]), Vector::max_magnitude(maxima[2], maxima[3])));
@@ -59,10 +68,9 @@ void range_of_row(const uint8_t* x, int64_t count, float& min, float& max) {
     minima[i] = Vector::broadcast(__builtin_inff());
     maxima[i] = Vector::broadcast(-__builtin_inff());
   }
-  reduce<Vector, type>(x, count, [&](const uint8_t* at, int lane) {
-    const auto value = Vector::template load<type>(at);
-    minima[lane] = Vector::min(value, minima[lane]);  // this order leaves NaN out
-    maxima[lane] = Vector::max(value, maxima[lane]);
+  reduce<Vector, type>(x, count, [&](auto value, int chain) {
+    minima[chain] = Vector::min(value, minima[chain]);  // this order leaves NaN out
+    maxima[chain] = Vector::max(value, maxima[chain]);
   });
   const auto least =
       Vector::min(Vector::min(minima[0], minima[1]), Vector::min(minima[2], minima[3]));
