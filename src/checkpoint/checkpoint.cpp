@@ -122,6 +122,19 @@ void Checkpoint::decode_rows(const StoredTensor& tensor, int64_t row_begin, int6
   }
 }
 
+void Checkpoint::decode_codes(const StoredTensor& tensor, int64_t row_begin, int64_t row_end,
+                              int8_t* codes, float* scales) const {
+  BPTQ_ASSERT(tensor.row_codes && row_begin >= 0 && row_begin <= row_end &&
+              row_end <= tensor.rows());
+  for (int64_t row = row_begin; row < row_end;) {
+    const int64_t next = piece_end(tensor, row, row_end);
+    tensor.format->decode_codes(tensor, row, next, codes, scales);
+    codes += (next - row) * tensor.row_size();
+    scales += next - row;
+    row = next;
+  }
+}
+
 void Checkpoint::gather_rows(const StoredTensor& tensor, std::span<const int64_t> rows,
                              kernels::FloatType type, void* out) const {
   const int64_t out_row_bytes = tensor.row_size() * kernels::element_size(type);

@@ -55,6 +55,11 @@ class Checkpoint {
   /// embedding lookup.
   void gather_rows(const StoredTensor& tensor, std::span<const int64_t> rows,
                    kernels::FloatType type, void* out) const;
+  /// Rows [row_begin, row_end) of an integer weight (`tensor.row_codes`) without leaving the grid:
+  /// int8 codes [row_end - row_begin, row_size] and one fp32 scale per row. Error for codes beyond
+  /// the tensor's bits and for scales that are not finite and > 0.
+  void decode_codes(const StoredTensor& tensor, int64_t row_begin, int64_t row_end, int8_t* codes,
+                    float* scales) const;
   /// Copies the bytes [begin, end) of one raw tensor as they are in the file.
   void read_raw(const RawTensor& part, int64_t begin, int64_t end, void* out) const;
 

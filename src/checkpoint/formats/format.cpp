@@ -38,6 +38,11 @@ int64_t StoredTensor::nbytes() const {
       [](int64_t sum, const RawTensor& part) { return sum + part.info->nbytes; });
 }
 
+void Format::decode_codes(const StoredTensor& /*tensor*/, int64_t /*row_begin*/,
+                          int64_t /*row_end*/, int8_t* /*codes*/, float* /*scales*/) const {
+  BPTQ_ASSERT(false);
+}
+
 Claims::Claims(std::span<const std::unique_ptr<SafetensorsFile>> files,
                std::optional<JsonView> quantization_config)
     : quantization_config_(std::move(quantization_config)) {

@@ -36,6 +36,8 @@ struct StoredTensor {
   /// One scale serves block_rows x block_cols elements.
   int64_t block_rows = 1;
   int64_t block_cols = 1;
+  /// Symmetric integers with one scale per row: what `Checkpoint::decode_codes` reads.
+  bool row_codes = false;
 
   /// The leading dimension; 1 for ranks 0 and 1, whose elements are one row.
   int64_t rows() const;
@@ -93,6 +95,11 @@ class Format {
   /// Error when the bytes are no valid numbers (NaN codes, scales that are not positive).
   virtual void decode_rows(const StoredTensor& tensor, int64_t row_begin, int64_t row_end,
                            kernels::FloatType type, void* out) const = 0;
+  /// Rows of a tensor with `row_codes` as they are on the grid: int8 codes [row_end - row_begin,
+  /// row_size], in [-2^(bits-1), 2^(bits-1) - 1] whatever the width they are stored in, and one
+  /// fp32 scale per row. Error as for decode_rows. BPTQ_ASSERT in a format without such tensors.
+  virtual void decode_codes(const StoredTensor& tensor, int64_t row_begin, int64_t row_end,
+                            int8_t* codes, float* scales) const;
 };
 
 /// The table of formats, in the order in which they claim; the last one takes what is left.

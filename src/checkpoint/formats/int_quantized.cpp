@@ -27,6 +27,24 @@ void check_codes(const RawTensor& weight, std::span<const int8_t> codes, int bit
   }
 }
 
+/// The codes of some rows, known to be of the tensor's bits.
+class RowCodes {
+ public:
+  RowCodes(const StoredTensor& tensor, int64_t row_begin, int64_t row_end)
+      : bytes_(tensor.parts[0].file->read(*tensor.parts[0].info, row_begin * tensor.shape[1],
+                                          row_end * tensor.shape[1])) {
+    if (tensor.bits < 8) {
+      check_codes(tensor.parts[0], {begin(), end()}, tensor.bits, row_begin, tensor.shape[1]);
+    }
+  }
+
+  const int8_t* begin() const { return reinterpret_cast<const int8_t*>(bytes_.data()); }
+  const int8_t* end() const { return begin() + bytes_.size(); }
+
+ private:
+  TensorBytes bytes_;
+};
+
 class IntQuantizedFormat final : public Format {
  public:
   std::string_view name() const override { return "int_quantized"; }
@@ -44,14 +62,9 @@ class IntQuantizedFormat final : public Format {
 
   void decode_rows(const StoredTensor& tensor, int64_t row_begin, int64_t row_end,
                    kernels::FloatType type, void* out) const override {
-    const RawTensor& weight = tensor.parts[0];
     const int64_t cols = tensor.shape[1];
     const std::vector<float> scales = read_scales(tensor.parts[1], row_begin, row_end);
-    const TensorBytes bytes = weight.file->read(*weight.info, row_begin * cols, row_end * cols);
-    const auto* codes = reinterpret_cast<const int8_t*>(bytes.data());
-    if (tensor.bits < 8) {
-      check_codes(weight, {codes, static_cast<size_t>(bytes.size())}, tensor.bits, row_begin, cols);
-    }
+    const RowCodes codes(tensor, row_begin, row_end);
     std::vector<int8_t> zero_points;
     if (tensor.parts.size() > 2) {
       zero_points = read_zero_points(tensor, row_begin, row_end);
@@ -59,13 +72,20 @@ class IntQuantizedFormat final : public Format {
     kernels::IntMatrix matrix;
     matrix.word_bits = 8;
     matrix.bits = tensor.bits;
-    matrix.codes = codes;
+    matrix.codes = codes.begin();
     matrix.scales = scales.data();
     matrix.zero_points = zero_points.empty() ? nullptr : zero_points.data();
     matrix.rows = row_end - row_begin;
     matrix.cols = cols;
     matrix.group_size = tensor.block_cols;
     kernels::decode_int(matrix, 0, matrix.rows, type, out);
+  }
+
+  void decode_codes(const StoredTensor& tensor, int64_t row_begin, int64_t row_end, int8_t* codes,
+                    float* scales) const override {
+    const RowCodes rows(tensor, row_begin, row_end);
+    std::copy(rows.begin(), rows.end(), codes);
+    std::ranges::copy(read_scales(tensor.parts[1], row_begin, row_end), scales);
   }
 
  private:
@@ -81,6 +101,7 @@ class IntQuantizedFormat final : public Format {
     tensor.shape = shape;
     tensor.bits = scheme.bits;
     tensor.block_cols = group_columns(raw, scheme, shape[1]);
+    tensor.row_codes = scheme.symmetric && scheme.group_size == 0;
     const Shape grid{shape[0], scale_columns(shape[1], tensor.block_cols)};
     const RawTensor scale = companion(claims, raw, module + ".weight_scale");
     check_scale_shape(scale, grid);
@@ -92,6 +113,7 @@ class IntQuantizedFormat final : public Format {
             "{}: expected I8 {}, found {} {}", zero.where(), shape_text(grid),
             dtype_name(zero.info->dtype), shape_text(zero.info->shape));
       tensor.parts.push_back(zero);
+      tensor.row_codes = false;
     }
     claims.yield(std::move(tensor));
   }

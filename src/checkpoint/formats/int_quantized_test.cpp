@@ -58,6 +58,27 @@ class IntQuantizedTest : public testing_support::FormatTest {
   }
 };
 
+TEST_F(IntQuantizedTest, ReadsCodesAndScalesAsTheyAre) {
+  for (const int bits : {4, 8}) {
+    configure(config(bits, R"("channel")"));
+    const std::vector<int8_t> values = codes(bits);
+    const Checkpoint checkpoint = open_with({weight(values), scale(1)});
+    const StoredTensor& tensor = checkpoint.at("a.weight");
+    ASSERT_TRUE(tensor.row_codes);
+    std::vector<int8_t> found(3 * kCols);
+    std::vector<float> found_scales(3);
+    checkpoint.decode_codes(tensor, 1, 4, found.data(), found_scales.data());
+    EXPECT_THAT(found,
+                testing::ElementsAreArray(values.begin() + kCols, values.begin() + 4 * kCols));
+    EXPECT_THAT(found_scales, testing::ElementsAre(0.02F, 0.03F, 0.04F));
+  }
+}
+
+TEST_F(IntQuantizedTest, GroupsAndZeroPointsAreNoRowCodes) {
+  configure(config(8, R"("group","group_size":4)"));
+  EXPECT_FALSE(open_with({weight(codes(8)), scale(3)}).at("a.weight").row_codes);
+}
+
 TEST_F(IntQuantizedTest, DecodesChannels) {
   for (const int bits : {4, 8}) {
     configure(config(bits, R"("channel")"));
