@@ -32,7 +32,7 @@ void int_linear(const IntTokens& x, const IntWeights& w, int64_t begin, int64_t 
 #endif
 }
 
-void pack_nibbles(const int8_t* codes, int64_t count, uint8_t* out) {
+void pack_int4(const int8_t* codes, int64_t count, uint8_t* out) {
   for (int64_t i = 0; i < count / 2; ++i) {
     out[i] = static_cast<uint8_t>((codes[2 * i] + 8) | (codes[2 * i + 1] + 8) << 4);
   }

@@ -26,7 +26,7 @@ struct IntTokens {
 /// Weights [outputs, inputs], row-major.
 struct IntWeights {
   /// 8: int8 codes. 4: two codes a byte, ceil(inputs / 2) bytes a row; code + 8, the earlier one in
-  /// the lower half (pack_nibbles).
+  /// the lower half (pack_int4).
   int bits = 8;
   const void* codes = nullptr;
   const float* scales = nullptr;  ///< one per output
@@ -45,6 +45,6 @@ void int_linear(const IntTokens& x, const IntWeights& w, int64_t begin, int64_t 
                 void* out, void* scratch);
 
 /// `count` codes in [-8, 7] to ceil(count / 2) bytes as IntWeights has them.
-void pack_nibbles(const int8_t* codes, int64_t count, uint8_t* out);
+void pack_int4(const int8_t* codes, int64_t count, uint8_t* out);
 
 }  // namespace blockptq::kernels

@@ -125,14 +125,14 @@ TEST_P(IntLinearTest, LongRowsAreExact) {
             static_cast<float>(kInputs * 128 * 128) * scale);
 }
 
-TEST(PackNibbles, EveryCodeEarlierOneLower) {
+TEST(PackInt4, EveryCodeEarlierOneLower) {
   std::vector<int8_t> codes;
   for (int code = -8; code < 8; ++code) {
     codes.push_back(static_cast<int8_t>(code));
   }
   codes.push_back(3);
   std::vector<uint8_t> packed(9, 0xff);
-  pack_nibbles(codes.data(), 17, packed.data());
+  pack_int4(codes.data(), 17, packed.data());
   EXPECT_EQ(packed, (std::vector<uint8_t>{0x10, 0x32, 0x54, 0x76, 0x98, 0xba, 0xdc, 0xfe, 0x0b}));
 }
 

@@ -38,6 +38,9 @@ struct StoredTensor {
   int64_t block_cols = 1;
   /// Symmetric integers with one scale per row: what `Checkpoint::decode_codes` reads.
   bool row_codes = false;
+  /// Bits of the integer activations that the folder wants in front of the weight, symmetric and
+  /// dynamic per token; 0: floating point; nothing: another scheme.
+  std::optional<int> activation_bits = 0;
 
   /// The leading dimension; 1 for ranks 0 and 1, whose elements are one row.
   int64_t rows() const;
