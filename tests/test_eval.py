@@ -21,7 +21,7 @@ from blockptq_testing.text import wikitext_document
 TOLERANCE = {"fp32": 2e-4, "bf16": 5e-3}
 SHORT = ("--seq_len", 512, "--max_chunks", 2)
 REQUIRED_KEYS = {
-    "model", "mode", "data", "seq_len", "chunks", "tokens", "ppl", "nll_per_token", "seconds",
+    "model", "mode", "quant_type", "data", "seq_len", "chunks", "tokens", "ppl", "nll_per_token", "seconds",
     "tokens_per_second", "peak_rss_bytes", "bytes_read", "checkpoint_bytes",
 }  # fmt: skip
 

@@ -13,6 +13,7 @@
 #include "cli/command.h"
 #include "cli/options.h"
 #include "cli/quant_options.h"
+#include "eval/deployed.h"
 #include "eval/evaluate.h"
 #include "models/families.h"
 #include "report/progress_bar.h"
@@ -33,7 +34,9 @@ struct EvalArguments {
   std::filesystem::path moe_parameters;
   bool lwc = false;
   bool lac = false;
+  bool fake_quant = false;
   std::filesystem::path reference;
+  bool reference_fake_quant = false;
   std::optional<int64_t> max_chunks;
   bool dry_run = false;
   std::filesystem::path json;
@@ -107,26 +110,63 @@ LearnedParameters learned_parameters(const EvalArguments& args) {
   return learned;
 }
 
-Arithmetic make_arithmetic(const EvalArguments& args, const Checkpoint& checkpoint) {
-  const LearnedParameters learned = learned_parameters(args);
-  if (args.mode == "origin") {
-    check(
-        learned.folders.empty() && !args.quant.given() && !args.lwc && !args.lac,
-        "--train_mode origin evaluates the unquantized model: give mla, moe or block, or leave the "
-        "options of quantization out");
-    return float_arithmetic();
+/// How the run's model computes, and what the report calls it.
+struct Chosen {
+  Arithmetic arithmetic;
+  std::string mode;
+  std::string quant_type;
+};
+
+Chosen choose_deployed(const EvalArguments& args, const Opened& opened, bool fake_quant) {
+  DeployedOptions options{.fake_quant = fake_quant};
+  if (args.quant.cls) {
+    options.int8_cache = args.quant.cls == "c8";
   }
-  const std::map<std::string, TrainMode> modes{
-      {"mla", TrainMode::mla}, {"moe", TrainMode::moe}, {"block", TrainMode::block}};
-  return fake_quant_arithmetic(checkpoint,
-                               restrict_recipe(args.quant.resolve(), modes.at(args.mode)), learned);
+  return {deployed_arithmetic(opened.checkpoint, *opened.model, options),
+          fake_quant ? "fake_quant" : "integer",
+          quant_type(deployed_recipe(opened.checkpoint, *opened.model, options), *opened.model)};
 }
 
-Json result_json(const EvalArguments& args, const Checkpoint& checkpoint,
+Chosen choose_arithmetic(const EvalArguments& args, const Opened& opened) {
+  const LearnedParameters learned = learned_parameters(args);
+  if (args.mode == "origin") {
+    const bool deployed = is_deployed(opened.checkpoint);
+    QuantOptions options = args.quant;
+    if (deployed) {
+      options.cls.reset();
+    }
+    check(learned.folders.empty() && !options.given() && !args.lwc && !args.lac,
+          "--train_mode origin evaluates the model as it is: give mla, moe or block, or leave the "
+          "options of quantization out");
+    check(deployed || !args.fake_quant,
+          "--fake_quant: {} wants no integer activations; give --train_mode to quantize it",
+          args.model.string());
+    return deployed ? choose_deployed(args, opened, args.fake_quant)
+                    : Chosen{float_arithmetic(), args.mode, "float"};
+  }
+  check(!args.fake_quant, "--fake_quant: --train_mode {} is fake quantization already", args.mode);
+  const std::map<std::string, TrainMode> modes{
+      {"mla", TrainMode::mla}, {"moe", TrainMode::moe}, {"block", TrainMode::block}};
+  const Recipe recipe = restrict_recipe(args.quant.resolve(), modes.at(args.mode));
+  return {fake_quant_arithmetic(opened.checkpoint, recipe, learned), args.mode,
+          quant_type(recipe, *opened.model)};
+}
+
+/// What --reference names: a float model, or a deployed folder as it computes.
+Arithmetic reference_arithmetic(const EvalArguments& args, const Opened& opened) {
+  const bool deployed = is_deployed(opened.checkpoint);
+  check(deployed || !args.reference_fake_quant,
+        "--reference_fake_quant: {} wants no integer activations", args.reference.string());
+  return deployed ? choose_deployed(args, opened, args.reference_fake_quant).arithmetic
+                  : float_arithmetic();
+}
+
+Json result_json(const EvalArguments& args, const Chosen& chosen, const Checkpoint& checkpoint,
                  const TokenWindows& windows, const EvalResult& result) {
   const int64_t tokens = windows.count() * windows.seq_len;
   Json json{{"model", args.model.string()},
-            {"mode", args.mode},
+            {"mode", chosen.mode},
+            {"quant_type", chosen.quant_type},
             {"data", args.text.file.empty() ? "wikitext2_test" : args.text.file},
             {"seq_len", windows.seq_len},
             {"chunks", windows.count()},
@@ -160,12 +200,13 @@ void run_eval(EvalArguments& args) {
   args.eval.type = args.compute.resolve_dtype();
   args.eval.max_memory = args.compute.resolve_max_memory();
   const Opened opened(args.model);
-  const Subject subject{opened.checkpoint, *opened.model, make_arithmetic(args, opened.checkpoint)};
+  const Chosen chosen = choose_arithmetic(args, opened);
+  const Subject subject{opened.checkpoint, *opened.model, chosen.arithmetic};
   const auto other = args.reference.empty() ? nullptr : std::make_unique<Opened>(args.reference);
-  const auto reference = other == nullptr
-                             ? nullptr
-                             : std::make_unique<Subject>(
-                                   Subject{other->checkpoint, *other->model, float_arithmetic()});
+  const auto reference =
+      other == nullptr ? nullptr
+                       : std::make_unique<Subject>(Subject{other->checkpoint, *other->model,
+                                                           reference_arithmetic(args, *other)});
   const Tokenizer tokenizer = Tokenizer::load(args.model);
   const Corpus corpus = args.text.read();
   args.eval.text_fingerprint = corpus.fingerprint;
@@ -182,7 +223,7 @@ void run_eval(EvalArguments& args) {
     ProgressBar progress(stderr);
     return evaluate(subject, reference.get(), windows, args.eval, progress);
   }();
-  const Json json = result_json(args, opened.checkpoint, windows, result);
+  const Json json = result_json(args, chosen, opened.checkpoint, windows, result);
   print_result(result, json);
   write_json(args.json, json);
 }
@@ -212,8 +253,12 @@ std::function<void()> add_eval(CLI::App& app) {
   app.add_flag("--lwc", args->lwc, "of the learned parameters use those of weights (default: all)");
   app.add_flag("--lac", args->lac,
                "of the learned parameters use those of activations (default: all)");
+  app.add_flag("--fake_quant", args->fake_quant,
+               "of a deployed folder: not in integers, but with fake quantization");
   app.add_option("--reference", args->reference,
-                 "float model to compare with: KL divergence, first choices, error of every block");
+                 "model to compare with: KL divergence, first choices, error of every block");
+  app.add_flag("--reference_fake_quant", args->reference_fake_quant,
+               "the same for a deployed --reference");
   app.add_flag("--dense_attention", args->eval.dense_attention,
                "ignore the indexer: every query sees all earlier keys");
   app.add_flag("--mtp", args->eval.mtp, "evaluate the MTP layer too");

@@ -20,6 +20,7 @@ struct Arithmetic {
   std::shared_ptr<const Exec> exec;
   std::optional<WeightTransform> transform;  ///< of weights, as they are loaded
   Json description;                          ///< identifies it, for run folders
+  WeightFilter integers = {};                ///< weights that are held as the integers they are
 };
 
 Arithmetic float_arithmetic();

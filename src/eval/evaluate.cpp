@@ -247,7 +247,8 @@ EvalPlan plan_evaluation(const Subject& subject, const Subject* reference, int64
   const Model& model = subject.model;
   const Route route = make_route(model, options);
   const auto pieces = route_pieces(model, route, options.type);
-  const PieceLoader loader(subject.checkpoint, options.type, options.device);
+  const PieceLoader loader(subject.checkpoint, options.type, options.device,
+                           subject.arithmetic.transform, subject.arithmetic.integers);
   const int64_t passes = reference == nullptr ? 1 : 2;
   if (reference != nullptr) {
     check_comparable(subject, *reference);

@@ -72,7 +72,8 @@ ModelPass::ModelPass(const Subject& subject, const TokenWindows& windows, const 
       windows_(windows),
       options_(options),
       table_(subject.model.tensors()),
-      loader_(subject.checkpoint, options.type, options.device, subject.arithmetic.transform),
+      loader_(subject.checkpoint, options.type, options.device, subject.arithmetic.transform,
+              subject.arithmetic.integers),
       states_CLD_(std::move(states_CLD)) {
   if (!states_CLD_.defined()) {
     states_CLD_ = embed(subject.checkpoint, tensor_of(table_, Unit::embedding, "embedding"),

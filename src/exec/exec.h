@@ -10,8 +10,11 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <optional>
 #include <string>
 #include <string_view>
+
+#include "quant/int_linear.h"
 
 namespace blockptq {
 
@@ -19,7 +22,8 @@ namespace blockptq {
 struct Weight {
   std::string name;  ///< the checkpoint's name, e.g. "model.layers.3.self_attn.o_proj.weight"
   std::string role;  ///< what it is in any block, e.g. "attention.o_proj"
-  at::Tensor value;  ///< [O, I], floating point
+  at::Tensor value;  ///< [O, I], floating point; undefined where `integers` stand in its place
+  std::optional<IntWeight> integers = std::nullopt;
 
   /// Output channels [begin, end) as a weight that shares memory with this one.
   Weight rows(int64_t begin, int64_t end) const;
@@ -49,9 +53,12 @@ struct Site {
   }
 };
 
-/// An activation in front of linears, in the form that an Exec works with.
+/// An activation in front of linears, in the forms that an Exec works with.
 struct Activation {
-  at::Tensor value;  ///< [T, I], floating point
+  at::Tensor value;  ///< [T, I], floating point, as it is
+  /// What quantized linears read in its place: quantized and dequantized, or the integers.
+  at::Tensor rounded = {};
+  std::optional<QActivation> integers = std::nullopt;
 };
 
 class Exec {

@@ -24,11 +24,12 @@ std::string_view point_name(SiteKind kind) {
 }
 
 Weight Weight::rows(int64_t begin, int64_t end) const {
-  return {name, role, value.slice(0, begin, end)};
+  return {name, role, value.defined() ? value.slice(0, begin, end) : value,
+          integers ? std::optional(integers->rows(begin, end)) : std::nullopt};
 }
 
 Activation FloatExec::input(const Site& /*site*/, const at::Tensor& x_TI) const {
-  return {x_TI};
+  return {.value = x_TI};
 }
 
 at::Tensor FloatExec::linear(const Weight& weight, const Activation& x_TI) const {

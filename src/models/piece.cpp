@@ -10,12 +10,14 @@
 #include "base/error.h"
 #include "base/size.h"
 #include "checkpoint/checkpoint.h"
+#include "kernels/int_linear.h"
 #include "tensor/float_type.h"
 
 namespace blockptq {
 namespace {
 
 constexpr int64_t kAlignment = 64;
+constexpr int64_t kPortionBytes = 4 << 20;  // of codes that are packed on their way in
 
 int64_t row_end(const TensorSlice& slice) {
   return slice.row_end < 0 ? slice.spec.shape.front() : slice.row_end;
@@ -27,11 +29,20 @@ std::vector<int64_t> slice_shape(const TensorSlice& slice) {
   return shape;
 }
 
-int64_t slice_bytes(const TensorSlice& slice, at::ScalarType type) {
-  const auto shape = slice_shape(slice);
-  const int64_t bytes = std::accumulate(
-      shape.begin(), shape.end(), static_cast<int64_t>(at::elementSize(type)), std::multiplies<>());
+int64_t aligned(int64_t bytes) {
   return ceil_div(bytes, kAlignment) * kAlignment;
+}
+
+/// A tensor in memory that `buffer` keeps.
+at::Tensor tensor_at(std::byte* data, const std::vector<int64_t>& shape, at::ScalarType type,
+                     const std::shared_ptr<std::byte>& buffer) {
+  return at::from_blob(
+      data, shape, [buffer](void*) {}, at::TensorOptions(type));
+}
+
+/// How the codes of a weight of `stored_bits` are held.
+int held_bits(int stored_bits) {
+  return stored_bits > 4 ? 8 : 4;
 }
 
 bool same_piece(const ModelTensor& a, const ModelTensor& b) {
@@ -40,51 +51,72 @@ bool same_piece(const ModelTensor& a, const ModelTensor& b) {
 
 }  // namespace
 
+const Piece::Entry& Piece::entry(std::string_view name) const {
+  const auto found = entries_.find(name);
+  BPTQ_ASSERT(found != entries_.end());
+  return found->second;
+}
+
 const at::Tensor& Piece::only() const {
   BPTQ_ASSERT(entries_.size() == 1);
-  return entries_.begin()->second.value;
+  return tensor(entries_.begin()->first);
 }
 
 const at::Tensor& Piece::tensor(std::string_view name) const {
-  const auto entry = entries_.find(name);
-  BPTQ_ASSERT(entry != entries_.end());
-  return entry->second.value;
+  const Weight& found = weight(name);
+  BPTQ_ASSERT(found.value.defined());
+  return found.value;
 }
 
-Weight Piece::weight(std::string_view name) const {
-  const auto entry = entries_.find(name);
-  BPTQ_ASSERT(entry != entries_.end());
-  return {entry->first, entry->second.role, entry->second.value};
+const Weight& Piece::weight(std::string_view name) const {
+  return entry(name).weight;
 }
 
 std::vector<Weight> Piece::weights() const {
   std::vector<Weight> result;
-  for (const auto& [name, entry] : entries_) {
-    if (entry.value.dim() == 2 && !entry.keep_fp32) {
-      result.push_back({name, entry.role, entry.value});
+  for (const auto& [name, found] : entries_) {
+    const bool is_matrix = found.weight.integers || found.weight.value.dim() == 2;
+    if (is_matrix && !found.keep_fp32) {
+      result.push_back(found.weight);
     }
   }
   return result;
 }
 
 void Piece::replace(std::string_view name, at::Tensor value) {
-  const auto entry = entries_.find(name);
-  BPTQ_ASSERT(entry != entries_.end());
-  entry->second.value = std::move(value);
+  const auto found = entries_.find(name);
+  BPTQ_ASSERT(found != entries_.end());
+  found->second.weight.value = std::move(value);
+  found->second.weight.integers.reset();
 }
 
 PieceLoader::PieceLoader(const Checkpoint& checkpoint, at::ScalarType type, at::Device device,
-                         std::optional<WeightTransform> transform)
-    : checkpoint_(checkpoint), type_(type), device_(device), transform_(std::move(transform)) {}
+                         std::optional<WeightTransform> transform, WeightFilter integers)
+    : checkpoint_(checkpoint),
+      type_(type),
+      device_(device),
+      transform_(std::move(transform)),
+      integers_(std::move(integers)) {}
 
 at::ScalarType PieceLoader::type_of(const ModelTensor& spec) const {
   return spec.keep_fp32 ? at::kFloat : type_;
 }
 
+int64_t PieceLoader::slice_bytes(const TensorSlice& slice) const {
+  const std::vector<int64_t> shape = slice_shape(slice);
+  if (stays_integer(slice.spec)) {
+    const int bits = held_bits(checkpoint_.at(slice.spec.name).bits);
+    return aligned(shape[0] * IntWeight::row_bytes(bits, shape[1])) +
+           aligned(shape[0] * int64_t{sizeof(float)});
+  }
+  const auto element = static_cast<int64_t>(at::elementSize(type_of(slice.spec)));
+  return aligned(std::accumulate(shape.begin(), shape.end(), element, std::multiplies<>()));
+}
+
 int64_t PieceLoader::loaded_bytes(const PieceSpec& spec) const {
   int64_t bytes = 0;
   for (const TensorSlice& slice : spec.tensors) {
-    bytes += slice_bytes(slice, type_of(slice.spec));
+    bytes += slice_bytes(slice);
   }
   return bytes;
 }
@@ -105,25 +137,65 @@ void PieceLoader::load_transformed(const StoredTensor& stored, const ModelTensor
   out_OI.copy_(transform_->apply(spec, w_OI));
 }
 
+at::Tensor PieceLoader::load_value(const TensorSlice& slice, std::byte* to,
+                                   const std::shared_ptr<std::byte>& buffer) const {
+  const at::ScalarType type = type_of(slice.spec);
+  const StoredTensor& stored = checkpoint_.at(slice.spec.name);
+  at::Tensor value = tensor_at(to, slice_shape(slice), type, buffer);
+  if (transform_ && transform_->wants(slice.spec)) {
+    load_transformed(stored, slice.spec, value);
+  } else if (slice.spec.shape.size() == 2) {
+    checkpoint_.decode_rows(stored, slice.row_begin, row_end(slice), float_type(type), to);
+  } else {
+    checkpoint_.decode_rows(stored, 0, 1, float_type(type), to);
+  }
+  return value.to(device_);
+}
+
+IntWeight PieceLoader::load_integers(const TensorSlice& slice, std::byte* to,
+                                     const std::shared_ptr<std::byte>& buffer) const {
+  const StoredTensor& stored = checkpoint_.at(slice.spec.name);
+  const int64_t rows = row_end(slice) - slice.row_begin;
+  const int64_t inputs = stored.row_size();
+  const int bits = held_bits(stored.bits);
+  const int64_t row_bytes = IntWeight::row_bytes(bits, inputs);
+  std::byte* scales_at = to + aligned(rows * row_bytes);
+  auto* scales = reinterpret_cast<float*>(scales_at);
+  if (bits == 8) {
+    checkpoint_.decode_codes(stored, slice.row_begin, row_end(slice), reinterpret_cast<int8_t*>(to),
+                             scales);
+  } else {
+    const int64_t portion = std::max<int64_t>(kPortionBytes / inputs, 1);
+    std::vector<int8_t> codes(static_cast<size_t>(std::min(portion, rows) * inputs));
+    for (int64_t begin = 0; begin < rows; begin += portion) {
+      const int64_t end = std::min(begin + portion, rows);
+      checkpoint_.decode_codes(stored, slice.row_begin + begin, slice.row_begin + end, codes.data(),
+                               scales + begin);
+      for (int64_t row = begin; row < end; ++row) {
+        kernels::pack_int4(codes.data() + (row - begin) * inputs, inputs,
+                           reinterpret_cast<uint8_t*>(to) + row * row_bytes);
+      }
+    }
+  }
+  const at::ScalarType type = bits == 8 ? at::kChar : at::kByte;
+  return {tensor_at(to, {rows, row_bytes}, type, buffer).to(device_),
+          tensor_at(scales_at, {rows}, at::kFloat, buffer).to(device_), bits, inputs};
+}
+
 Piece PieceLoader::load(const PieceSpec& spec) {
   const auto buffer = pool_.allocate(static_cast<size_t>(loaded_bytes(spec)));
   std::byte* cursor = buffer.get();
   Piece piece;
   for (const TensorSlice& slice : spec.tensors) {
-    const at::ScalarType type = type_of(slice.spec);
-    const StoredTensor* stored = checkpoint_.find(slice.spec.name);
-    BPTQ_ASSERT(stored != nullptr);
-    at::Tensor value = at::from_blob(
-        cursor, slice_shape(slice), [buffer](void*) {}, at::TensorOptions(type));
-    if (transform_ && transform_->wants(slice.spec)) {
-      load_transformed(*stored, slice.spec, value);
-    } else if (slice.spec.shape.size() == 2) {
-      checkpoint_.decode_rows(*stored, slice.row_begin, row_end(slice), float_type(type), cursor);
+    const ModelTensor& tensor = slice.spec;
+    Weight weight{tensor.name, tensor.role, {}};
+    if (stays_integer(tensor)) {
+      weight.integers = load_integers(slice, cursor, buffer);
     } else {
-      checkpoint_.decode_rows(*stored, 0, 1, float_type(type), cursor);
+      weight.value = load_value(slice, cursor, buffer);
     }
-    piece.entries_[slice.spec.name] = {slice.spec.role, value.to(device_), slice.spec.keep_fp32};
-    cursor += slice_bytes(slice, type);
+    piece.entries_[tensor.name] = {std::move(weight), tensor.keep_fp32};
+    cursor += slice_bytes(slice);
   }
   return piece;
 }

@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <condition_variable>
+#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <functional>
@@ -20,6 +21,7 @@
 #include "exec/exec.h"
 #include "models/buffer_pool.h"
 #include "models/model.h"
+#include "quant/int_linear.h"
 
 namespace blockptq {
 
@@ -40,40 +42,45 @@ struct PieceSpec {
 /// The tensors of a loaded piece.
 class Piece {
  public:
-  /// The tensor `name`; BPTQ_ASSERT that the piece has it.
+  /// The tensor `name`; BPTQ_ASSERT that the piece has it (in floating point).
   const at::Tensor& tensor(std::string_view name) const;
-  Weight weight(std::string_view name) const;
+  const Weight& weight(std::string_view name) const;
   /// The tensor of a piece that has but one.
   const at::Tensor& only() const;
 
-  /// Every weight (matrix) of the compute type.
+  /// Every weight (matrix) of the compute type, or of integers.
   std::vector<Weight> weights() const;
-  /// Puts `value` in the place of the tensor `name`.
+  /// Puts `value` in the place of the tensor `name`, or of its integers.
   void replace(std::string_view name, at::Tensor value);
 
  private:
   friend class PieceLoader;
   struct Entry {
-    std::string role;
-    at::Tensor value;
+    Weight weight;
     bool keep_fp32 = false;
   };
+  const Entry& entry(std::string_view name) const;
+
   std::map<std::string, Entry, std::less<>> entries_;
 };
+
+using WeightFilter = std::function<bool(const ModelTensor&)>;
 
 /// What a weight becomes on its way in: called on the loading thread with the weight in fp32, as it
 /// is in the checkpoint; returns what takes its place in the piece, in any floating-point type.
 struct WeightTransform {
-  std::function<bool(const ModelTensor&)> wants;  ///< weights that are transformed
+  WeightFilter wants;  ///< weights that are transformed
   std::function<at::Tensor(const ModelTensor&, const at::Tensor& w_OI)> apply;
 };
 
 /// Reads pieces from a checkpoint.
 class PieceLoader {
  public:
-  /// Matrices become `type` (those of the table that keep fp32, fp32) on `device`.
+  /// Matrices become `type` (those of the table that keep fp32, fp32) on `device`, but for those
+  /// that `integers` wants: their codes and scales stay as they are stored (Weight::integers; the
+  /// checkpoint has `row_codes` of them).
   PieceLoader(const Checkpoint& checkpoint, at::ScalarType type, at::Device device,
-              std::optional<WeightTransform> transform = std::nullopt);
+              std::optional<WeightTransform> transform = std::nullopt, WeightFilter integers = {});
 
   Piece load(const PieceSpec& spec);
   /// Host bytes that a loaded piece takes.
@@ -83,13 +90,20 @@ class PieceLoader {
 
  private:
   at::ScalarType type_of(const ModelTensor& spec) const;
+  bool stays_integer(const ModelTensor& spec) const { return integers_ && integers_(spec); }
+  int64_t slice_bytes(const TensorSlice& slice) const;
   void load_transformed(const StoredTensor& stored, const ModelTensor& spec,
                         at::Tensor& out_OI) const;
+  at::Tensor load_value(const TensorSlice& slice, std::byte* to,
+                        const std::shared_ptr<std::byte>& buffer) const;
+  IntWeight load_integers(const TensorSlice& slice, std::byte* to,
+                          const std::shared_ptr<std::byte>& buffer) const;
 
   const Checkpoint& checkpoint_;
   at::ScalarType type_;
   at::Device device_;
   std::optional<WeightTransform> transform_;
+  WeightFilter integers_;
   BufferPool pool_;
 };
 

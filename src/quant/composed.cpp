@@ -36,6 +36,22 @@ at::Tensor out_of_groups(const at::Tensor& groups, int64_t features) {
   return groups.flatten(-2).narrow(-1, 0, features);
 }
 
+/// [O, I] codes as int8.
+at::Tensor unpacked(const IntWeight& weight) {
+  if (weight.bits != 4) {
+    return weight.codes;
+  }
+  const at::Tensor pairs =
+      at::stack({weight.codes.bitwise_and(15), weight.codes.bitwise_right_shift(4)}, -1);
+  return pairs.flatten(1).narrow(1, 0, weight.inputs).to(at::kChar) - 8;
+}
+
+/// Filled up with zeros to multiples of 32: cuBLASLt takes no other sizes than multiples of 8 and
+/// more than 16 rows.
+at::Tensor padded(const at::Tensor& matrix) {
+  return at::constant_pad_nd(matrix, {0, -matrix.size(1) & 31, 0, -matrix.size(0) & 31});
+}
+
 at::Tensor one_where_zero(const at::Tensor& scales) {
   return at::where(scales == 0, at::ones_like(scales), scales);
 }
@@ -77,6 +93,13 @@ at::Tensor fake_quantize_clamped_weight(const at::Tensor& w_OI, int bits, const 
       one_where_zero(absmax_O / static_cast<double>(q_max(bits))).unsqueeze(1);
   const at::Tensor clamped_OI = at::clamp(wide, lowest_O.unsqueeze(1), highest_O.unsqueeze(1));
   return values(codes(clamped_OI, bits, 0, scales_O1), 0, scales_O1).to(type);
+}
+
+at::Tensor int_linear(const QActivation& x_TI, const IntWeight& w_OI, at::ScalarType type) {
+  const at::Tensor sums_TO = at::_int_mm(padded(x_TI.codes), padded(unpacked(w_OI)).t())
+                                 .narrow(0, 0, x_TI.codes.size(0))
+                                 .narrow(1, 0, w_OI.codes.size(0));
+  return (sums_TO.to(at::kFloat) * (x_TI.scales.reshape({-1, 1}) * w_OI.scales_O)).to(type);
 }
 
 at::Tensor hadamard(const at::Tensor& x) {

@@ -7,6 +7,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "quant/int_linear.h"
+
 namespace blockptq::composed {
 
 /// fp32 [..., G]. `factor`: on the largest magnitude, broadcast to [..., G].
@@ -25,6 +27,9 @@ at::Tensor fake_quantize(const at::Tensor& x, int bits, int64_t group, const at:
 /// As fake_quantize_clamped_weight_st().
 at::Tensor fake_quantize_clamped_weight(const at::Tensor& w_OI, int bits, const at::Tensor& low_O,
                                         const at::Tensor& high_O, at::ScalarType type);
+
+/// As blockptq::int_linear().
+at::Tensor int_linear(const QActivation& x_TI, const IntWeight& w_OI, at::ScalarType type);
 
 /// As hadamard().
 at::Tensor hadamard(const at::Tensor& x);

@@ -65,6 +65,21 @@ void check_storage(const JsonView& config) {
         storage);
 }
 
+/// As StoredTensor::activation_bits.
+std::optional<int> parse_activation_bits(const JsonView& group) {
+  const auto input = group.find("input_activations");
+  if (!input) {
+    return 0;
+  }
+  const int64_t bits = input->at("num_bits").integer();
+  const auto dynamic = input->find("dynamic");  // true, false or "local"
+  const bool per_token = input->string_or("type", "int") == "int" &&
+                         input->string_or("strategy", "") == "token" && dynamic &&
+                         dynamic->raw() == Json(true) && input->boolean_or("symmetric", true);
+  return per_token && (bits == 4 || bits == 8) ? std::optional(static_cast<int>(bits))
+                                               : std::nullopt;
+}
+
 /// The scheme of a group's weights; nothing when they are not quantized.
 std::optional<IntScheme> parse_scheme(const JsonView& group) {
   const auto weights = group.find("weights");
@@ -75,6 +90,7 @@ std::optional<IntScheme> parse_scheme(const JsonView& group) {
   const std::string type = weights->string_or("type", "int");
   check(type == "int", "{}.type: expected int, found {:?}", where, type);
   IntScheme scheme;
+  scheme.activation_bits = parse_activation_bits(group);
   const int64_t bits = weights->at("num_bits").integer();
   check(bits == 4 || bits == 8, "{}.num_bits: expected 4 or 8, found {}", where, bits);
   scheme.bits = static_cast<int>(bits);

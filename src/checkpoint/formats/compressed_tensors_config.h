@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,7 @@ struct IntScheme {
   int bits = 8;            ///< 4 or 8
   bool symmetric = true;   ///< otherwise there are zero points
   int64_t group_size = 0;  ///< columns that share a scale; 0: all of the row (per channel)
+  std::optional<int> activation_bits = 0;  ///< as in StoredTensor
 };
 
 class CompressedTensorsConfig {

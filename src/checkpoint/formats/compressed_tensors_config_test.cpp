@@ -43,6 +43,23 @@ TEST(CompressedTensorsConfigTest, PatternsAreAnchoredAtTheStart) {
                         "targets a.b.c"));
 }
 
+TEST(CompressedTensorsConfigTest, ActivationsInFrontOfTheWeights) {
+  const auto bits_under = [](std::string_view input) {
+    const std::string text = fmt::format(
+        R"({{"g":{{"targets":["Linear"],"weights":{},"input_activations":{}}}}})", kW8, input);
+    return scheme(text, "a").activation_bits;
+  };
+  constexpr const char* kToken =
+      R"({{"num_bits":{},"type":"{}","strategy":"{}","dynamic":{},"symmetric":{}}})";
+  EXPECT_EQ(bits_under("null"), 0);
+  EXPECT_EQ(bits_under(fmt::format(kToken, 8, "int", "token", true, true)), 8);
+  EXPECT_EQ(bits_under(fmt::format(kToken, 4, "int", "token", true, true)), 4);
+  EXPECT_EQ(bits_under(fmt::format(kToken, 8, "float", "token", true, true)), std::nullopt);
+  EXPECT_EQ(bits_under(fmt::format(kToken, 8, "int", "tensor", true, true)), std::nullopt);
+  EXPECT_EQ(bits_under(fmt::format(kToken, 8, "int", "token", false, true)), std::nullopt);
+  EXPECT_EQ(bits_under(fmt::format(kToken, 8, "int", "token", true, false)), std::nullopt);
+}
+
 TEST(CompressedTensorsConfigTest, GroupsWithoutWeights) {
   const std::string groups = R"({"g":{"targets":["Linear"],"weights":null}})";
   EXPECT_THAT(refusal([&] { scheme(groups, "a"); }), HasSubstr("no entry"));

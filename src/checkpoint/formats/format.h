@@ -40,6 +40,9 @@ struct StoredTensor {
   bool row_codes = false;
   /// No weight: it describes how the model is quantized (a clip, a rotation).
   bool auxiliary = false;
+  /// Bits of the integer activations that the folder wants in front of the weight, symmetric and
+  /// dynamic per token; 0: floating point; nothing: another scheme.
+  std::optional<int> activation_bits = 0;
 
   /// The leading dimension; 1 for ranks 0 and 1, whose elements are one row.
   int64_t rows() const;

@@ -100,6 +100,7 @@ class IntQuantizedFormat final : public Format {
     tensor.format = this;
     tensor.shape = shape;
     tensor.bits = scheme.bits;
+    tensor.activation_bits = scheme.activation_bits;
     tensor.block_cols = group_columns(raw, scheme, shape[1]);
     tensor.row_codes = scheme.symmetric && scheme.group_size == 0;
     const Shape grid{shape[0], scale_columns(shape[1], tensor.block_cols)};

@@ -92,6 +92,7 @@ class PackQuantizedFormat final : public Format {
     tensor.name = module + ".weight";
     tensor.format = this;
     tensor.bits = scheme.bits;
+    tensor.activation_bits = scheme.activation_bits;
     tensor.parts = {raw, scale, shape};
     tensor.shape = logical_shape(tensor, scheme);
     tensor.block_cols = group_columns(raw, scheme, tensor.shape[1]);

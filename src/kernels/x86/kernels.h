@@ -11,6 +11,7 @@
 #include "kernels/cross_entropy.h"
 #include "kernels/fake_quantize_backward.h"
 #include "kernels/fp8_block.h"
+#include "kernels/int_linear.h"
 #include "kernels/int_weights.h"
 #include "kernels/masked_softmax.h"
 #include "kernels/quantize_rows.h"
@@ -78,6 +79,12 @@ void index_scores_avx2(const float* dots, const float* weights, int64_t queries,
                        int64_t keys, float* out, int64_t out_stride);
 void index_scores_avx512(const float* dots, const float* weights, int64_t queries, int64_t heads,
                          int64_t keys, float* out, int64_t out_stride);
+
+void int_linear_avx2(const IntTokens& x, const IntWeights& w, int64_t begin, int64_t end,
+                     FloatType type, void* out, void* scratch);
+/// Needs AVX512_VNNI.
+void int_linear_avx512(const IntTokens& x, const IntWeights& w, int64_t begin, int64_t end,
+                       FloatType type, void* out, void* scratch);
 
 void masked_softmax_avx2(const void* scores, FloatType in_type, int64_t heads, int64_t queries,
                          int64_t keys, float scale, const Visibility& visible, FloatType out_type,

@@ -1,0 +1,180 @@
+#include "eval/deployed.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "exec/fake_quant_exec.h"
+#include "exec/integer_exec.h"
+
+namespace blockptq {
+namespace {
+
+constexpr auto kCachePoints = {"kv_latent", "indexer_query", "indexer_key", "key_cache",
+                               "value_cache"};
+
+/// Whether the blocks use the tensor as the weight of a linear.
+bool is_linear(const ModelTensor& tensor) {
+  const bool in_block = tensor.unit == Unit::attention || tensor.unit == Unit::feed_forward ||
+                        tensor.unit == Unit::expert;
+  return in_block && tensor.shape.size() == 2 && tensor.role != "router" && !tensor.keep_fp32;
+}
+
+/// Weight and activation bits.
+using Bits = std::pair<int, int>;
+
+Bits bits_of(const Checkpoint& checkpoint, const ModelTensor& tensor) {
+  const StoredTensor& stored = checkpoint.at(tensor.name);
+  check(stored.activation_bits.has_value(),
+        "{}: input_activations: expected symmetric integers of 4 or 8 bits with a dynamic scale "
+        "per token",
+        stored.where());
+  return {stored.bits == 0 ? kFloatBits : stored.bits,
+          *stored.activation_bits == 0 ? kFloatBits : *stored.activation_bits};
+}
+
+bool folder_cache_is_int8(const Checkpoint& checkpoint) {
+  const auto path = checkpoint.path() / "blockptq.json";
+  if (!std::filesystem::exists(path)) {
+    return true;
+  }
+  const Json json = parse_json(read_file(path), path.string());
+  const std::string cache = JsonView(json, path.string()).at("cache").string();
+  check(cache == "c8" || cache == "c16", "{}.cache: expected c8 or c16, found {:?}", path.string(),
+        cache);
+  return cache == "c8";
+}
+
+/// A rule for the bits that most weights of `role` have, and one for each group of others.
+Recipe with_role(Recipe recipe, const std::string& role,
+                 const std::map<Bits, std::vector<std::string>>& names_by_bits) {
+  const auto rule = [&](const Bits& bits) {
+    return Json{{"role", role}, {"weight_bits", bits.first}, {"activation_bits", bits.second}};
+  };
+  const auto most = std::max_element(
+      names_by_bits.begin(), names_by_bits.end(),
+      [](const auto& a, const auto& b) { return a.second.size() < b.second.size(); });
+  recipe = recipe.with_rule(rule(most->first));
+  for (const auto& [bits, names] : names_by_bits) {
+    if (bits != most->first) {
+      Json exception = rule(bits);
+      exception["name"] = names;
+      recipe = recipe.with_rule(exception);
+    }
+  }
+  return recipe;
+}
+
+/// The factor on a dynamic maximum that the folder stores for the input of a weight.
+std::optional<at::Tensor> stored_factor(const Checkpoint& checkpoint, const ModelTensor& tensor) {
+  const std::string module = tensor.name.substr(0, tensor.name.rfind('.'));
+  const bool reads_latent = tensor.role == "attention.kv_b_proj";
+  const StoredTensor* stored = checkpoint.find(
+      reads_latent ? module.substr(0, module.rfind('.')) + ".ckv_a_alpha" : module + ".alpha");
+  if (stored == nullptr) {
+    return std::nullopt;
+  }
+  check(stored->row_size() == 1, "{}: expected one element", stored->where());
+  at::Tensor factor = at::empty({1}, at::kFloat);
+  checkpoint.decode(*stored, kernels::FloatType::f32, factor.mutable_data_ptr());
+  const auto value = factor.item<float>();
+  check(std::isfinite(value) && value > 0, "{}: expected a finite factor > 0, found {}",
+        stored->where(), value);
+  return factor;
+}
+
+void check_integers(const Checkpoint& checkpoint, const std::vector<ModelTensor>& table) {
+  for (const ModelTensor& tensor : table) {
+    const StoredTensor& stored = checkpoint.at(tensor.name);
+    if (stored.activation_bits == 0) {
+      continue;
+    }
+    if (!is_linear(tensor)) {
+      log(LogLevel::warning, "{}: computed in floating point, its codes decoded", stored.where());
+      continue;
+    }
+    check(stored.row_codes,
+          "{}: integer evaluation wants symmetric weights with one scale per row; --fake_quant "
+          "evaluates others",
+          stored.where());
+  }
+}
+
+}  // namespace
+
+bool is_deployed(const Checkpoint& checkpoint) {
+  return std::ranges::any_of(
+      checkpoint.tensors(), [](const StoredTensor& stored) { return stored.activation_bits != 0; });
+}
+
+Recipe deployed_recipe(const Checkpoint& checkpoint, const Model& model,
+                       const DeployedOptions& options) {
+  std::map<std::string, std::map<Bits, std::vector<std::string>>> roles;
+  for (const ModelTensor& tensor : model.tensors()) {
+    if (is_linear(tensor)) {
+      roles[tensor.role][bits_of(checkpoint, tensor)].push_back(tensor.name);
+    }
+  }
+  Recipe recipe;
+  for (const auto& [role, names_by_bits] : roles) {
+    recipe = with_role(std::move(recipe), role, names_by_bits);
+  }
+  if (options.int8_cache.value_or(folder_cache_is_int8(checkpoint))) {
+    const Recipe preset = Recipe::preset("w8a8c8");
+    for (const char* point : kCachePoints) {
+      recipe = recipe.with_cache(point, preset.cache(point));
+    }
+  }
+  return recipe;
+}
+
+Arithmetic deployed_arithmetic(const Checkpoint& checkpoint, const Model& model,
+                               const DeployedOptions& options) {
+  const std::vector<ModelTensor> table = model.tensors();
+  const Recipe recipe = deployed_recipe(checkpoint, model, options);
+  QuantExec::Factors factors;
+  for (const ModelTensor& tensor : table) {
+    if (auto factor = is_linear(tensor) ? stored_factor(checkpoint, tensor) : std::nullopt) {
+      factors[tensor.name] = std::move(*factor);
+    }
+  }
+  Arithmetic arithmetic;
+  arithmetic.description = {{"deployed", options.fake_quant ? "fake_quant" : "integer"},
+                            {"recipe", recipe.json()}};
+  if (options.fake_quant) {
+    arithmetic.exec = std::make_shared<FakeQuantExec>(recipe, std::move(factors));
+    return arithmetic;
+  }
+  check_integers(checkpoint, table);
+  arithmetic.exec = std::make_shared<IntegerExec>(recipe, std::move(factors));
+  arithmetic.integers = [recipe](const ModelTensor& tensor) {
+    return is_linear(tensor) &&
+           recipe.linear(tensor.role, tensor.name).activation_bits != kFloatBits;
+  };
+  return arithmetic;
+}
+
+std::string quant_type(const Recipe& recipe, const Model& model) {
+  int weight = kFloatBits;
+  int activation = kFloatBits;
+  int cache = kFloatBits;
+  for (const ModelTensor& tensor : model.tensors()) {
+    if (is_linear(tensor)) {
+      const LinearScheme scheme = recipe.linear(tensor.role, tensor.name);
+      weight = std::min(weight, scheme.weight_bits);
+      activation = std::min(activation, scheme.activation_bits);
+    }
+  }
+  for (const char* point : kCachePoints) {
+    cache = std::min(cache, recipe.cache(point).bits);
+  }
+  return fmt::format("w{}a{}c{}", weight, activation, cache);
+}
+
+}  // namespace blockptq

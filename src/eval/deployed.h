@@ -1,0 +1,37 @@
+// Deployed folders: integer weights whose folder wants integer activations in front of them,
+// computed as a server would, or by the floating-point twin of that.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "checkpoint/checkpoint.h"
+#include "eval/arithmetic.h"
+#include "models/model.h"
+#include "quant/recipe.h"
+
+namespace blockptq {
+
+struct DeployedOptions {
+  /// Weights dequantized, activations quantized and dequantized, products in floating point.
+  bool fake_quant = false;
+  /// Whether latent, caches and indexer are int8; nothing: as blockptq.json says, else they are.
+  std::optional<bool> int8_cache = std::nullopt;
+};
+
+/// Whether the folder wants integer activations anywhere.
+bool is_deployed(const Checkpoint& checkpoint);
+
+/// The recipe that the folder was made with, as far as it shows.
+Recipe deployed_recipe(const Checkpoint& checkpoint, const Model& model,
+                       const DeployedOptions& options);
+
+/// Error naming the tensor for activations that are not symmetric integers with a dynamic scale per
+/// token, and, in integers, for weights with groups or zero points.
+Arithmetic deployed_arithmetic(const Checkpoint& checkpoint, const Model& model,
+                               const DeployedOptions& options);
+
+/// "w4a8c8": the fewest bits of weights, of their inputs and of cached vectors.
+std::string quant_type(const Recipe& recipe, const Model& model);
+
+}  // namespace blockptq

@@ -1,0 +1,36 @@
+// Weights and linears that stay integers.
+//
+//   y[t, o] = s_t s_o sum_i Q^x_ti Q^w_oi    the sum exact, the scales applied in fp32 (grid.h)
+//
+// Shapes: T tokens, O output channels, I input features.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "quant/grid.h"
+#include "quant/qtensor.h"
+
+namespace blockptq {
+
+/// A weight in the form that integer arithmetic reads: four-bit codes take half a byte.
+struct IntWeight {
+  at::Tensor codes;     ///< int8 [O, I]; 4 bits: uint8 [O, row_bytes] (kernels/int_linear.h)
+  at::Tensor scales_O;  ///< fp32
+  int bits = 8;         ///< of the form: 4 or 8
+  int64_t inputs = 0;   ///< I
+
+  /// Bytes of the codes of one output channel.
+  static int64_t row_bytes(int bits, int64_t inputs) {
+    return bits == 4 ? (inputs + 1) / 2 : inputs;
+  }
+  /// Output channels [begin, end), in the same memory.
+  IntWeight rows(int64_t begin, int64_t end) const;
+};
+
+/// `weight` (any bits) in that form.
+IntWeight pack(const QTensor& weight);
+
+/// y_TO in `type`; x has one scale per token.
+at::Tensor int_linear(const QActivation& x_TI, const IntWeight& w_OI, at::ScalarType type);
+
+}  // namespace blockptq
