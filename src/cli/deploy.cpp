@@ -41,10 +41,12 @@ struct DeployArguments {
 };
 
 Recipe resolve_recipe(const DeployArguments& args) {
+  check(args.quant_type.empty() != args.recipe.empty(),
+        "expected either --quant_type or --recipe, found {}",
+        args.recipe.empty() ? "none" : "both");
   if (!args.recipe.empty()) {
     return Recipe::load(args.recipe);
   }
-  check(!args.quant_type.empty(), "expected --quant_type or --recipe");
   return args.quant_type == kFloatType ? Recipe() : Recipe::preset(args.quant_type);
 }
 

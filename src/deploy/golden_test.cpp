@@ -2,9 +2,11 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -52,13 +54,38 @@ void PrintTo(const Manifest& manifest, std::ostream* stream) {
   *stream << manifest.name;
 }
 
+/// A learned clip for every place that the sample has one in.
+SiteFactors clips_everywhere(const Model& model) {
+  SiteFactors clips;
+  for (const ModelTensor& tensor : model.tensors()) {
+    if (tensor.role == "attention.kv_b_proj" || tensor.role.ends_with(".down_proj")) {
+      clips[tensor.name] = at::full({1}, 0.9F);
+    }
+  }
+  return clips;
+}
+
 class GoldenManifest : public testing::TestWithParam<Manifest> {
  protected:
   void SetUp() override {
     if (!std::filesystem::exists(test_models() / "golden")) {
       GTEST_SKIP() << GetParam().name << ": not found (BLOCKPTQ_TEST_MODELS)";
     }
+    source_.emplace(Checkpoint::open(test_models() / "models" / GetParam().model));
+    const auto model = open_model(*source_);
+    const Recipe recipe =
+        GetParam().quant_type.empty() ? Recipe() : Recipe::preset(GetParam().quant_type);
+    plan_ = plan_output(*source_, *model, recipe, output_format("ascend"),
+                        GetParam().clips ? clips_everywhere(*model) : SiteFactors(), 5'000'000'000);
   }
+  Json golden_json(const std::string& kind) const {
+    const std::filesystem::path path =
+        test_models() / "golden" / fmt::format("deploy_from_{}.{}.json", GetParam().name, kind);
+    return parse_json(read_file(path), path.string());
+  }
+
+  std::optional<Checkpoint> source_;
+  OutputPlan plan_;
 };
 
 // The sample quantizes even for bfloat16 when the source is BF16; so that pair is left out.
@@ -74,17 +101,6 @@ INSTANTIATE_TEST_SUITE_P(
                     Manifest{"bf16_w4a8c16", "tiny-v32-bf16", "w4a8c16", false},
                     Manifest{"bf16_w4a8c8", "tiny-v32-bf16", "w4a8c8", true}),
     [](const auto& param_info) { return param_info.param.name; });
-
-/// A learned clip for every place that the sample has one in.
-SiteFactors clips_everywhere(const Model& model) {
-  SiteFactors clips;
-  for (const ModelTensor& tensor : model.tensors()) {
-    if (tensor.role == "attention.kv_b_proj" || tensor.role.ends_with(".down_proj")) {
-      clips[tensor.name] = at::full({1}, 0.9F);
-    }
-  }
-  return clips;
-}
 
 std::string torch_name(Dtype dtype) {
   const std::map<Dtype, std::string> names = {{Dtype::i8, "torch.int8"},
@@ -108,44 +124,27 @@ Json without_defects(Json manifest) {
 }
 
 TEST_P(GoldenManifest, NamesTypesAndShapes) {
-  const Checkpoint source = Checkpoint::open(test_models() / "models" / GetParam().model);
-  const auto model = open_model(source);
-  const Recipe recipe =
-      GetParam().quant_type.empty() ? Recipe() : Recipe::preset(GetParam().quant_type);
-  const OutputPlan plan =
-      plan_output(source, *model, recipe, output_format("ascend"),
-                  GetParam().clips ? clips_everywhere(*model) : SiteFactors(), 5'000'000'000);
   Json found = Json::object();
-  for (const PlannedShard& shard : plan.shards) {
-    for (const TensorSpec& spec : plan.specs(shard)) {
+  for (const PlannedShard& shard : plan_.shards) {
+    for (const TensorSpec& spec : plan_.specs(shard)) {
       found[spec.name] = {torch_name(spec.dtype), spec.shape};
     }
   }
-  const std::filesystem::path path =
-      test_models() / "golden" / ("deploy_from_" + GetParam().name + ".manifest.json");
   Json expected = Json::object();
-  for (const auto& [name, entry] : parse_json(read_file(path), path.string()).items()) {
+  const Json manifest = golden_json("manifest");
+  for (const auto& [name, entry] : manifest.items()) {
     expected[name] = {entry[1], entry[2]};  // file, dtype, shape, hash
   }
   EXPECT_EQ(Json::diff(without_defects(expected), found), Json::array());
 }
 
 TEST_P(GoldenManifest, QuantizationConfig) {
-  const Checkpoint source = Checkpoint::open(test_models() / "models" / GetParam().model);
-  const auto model = open_model(source);
-  const Recipe recipe =
-      GetParam().quant_type.empty() ? Recipe() : Recipe::preset(GetParam().quant_type);
-  const OutputPlan plan =
-      plan_output(source, *model, recipe, output_format("ascend"),
-                  GetParam().clips ? clips_everywhere(*model) : SiteFactors(), 5'000'000'000);
-  const std::filesystem::path path =
-      test_models() / "golden" / ("deploy_from_" + GetParam().name + ".config.json");
-  Json expected = parse_json(read_file(path), path.string()).value("quantization_config", Json());
+  Json expected = golden_json("config").value("quantization_config", Json());
   if (expected.is_object() && expected["kv_cache_scheme"].is_object()) {
     // The cache holds integers, and booleans are real ones.
     expected["kv_cache_scheme"].update({{"type", "int"}, {"dynamic", true}, {"symmetric", true}});
   }
-  EXPECT_EQ(Json::diff(expected, plan.format->quantization_config(plan.scheme)), Json::array());
+  EXPECT_EQ(Json::diff(expected, plan_.format->quantization_config(plan_.scheme)), Json::array());
 }
 
 // --- bytes ---
