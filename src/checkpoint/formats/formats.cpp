@@ -15,8 +15,7 @@ std::span<const Format* const> all_formats() {
   static const std::array<const Format*, 5> kFormats{
       &fp8_block_format(),
       &ascend_format(),  // of its I8 weights those that int_quantized cannot read
-      &int_quantized_format(),
-      &pack_quantized_format(),
+      &int_quantized_format(), &pack_quantized_format(),
       &plain_format(),  // takes what the others left
   };
   return kFormats;
