@@ -16,7 +16,7 @@ build: setup ## the program, build/blockptq
 	@$(BUILD) release --target blockptq_cli
 
 demo: build ## the main job on the small model that ships with the project
-	build/blockptq eval --model models/tiny-v32-fp8 --seq_len 1024 --mtp
+	@scripts/demo.sh
 
 test: ## all tests
 	@scripts/setup.sh build test

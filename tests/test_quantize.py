@@ -1,0 +1,123 @@
+"""`blockptq train` and `quantize`: what is learned is better than plain rounding, survives kills, and is what runs."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from blockptq_testing.models import SHIPPED
+from blockptq_testing.program import ENVIRONMENT, Argument, binary, eval_json, run_blockptq
+
+FEW = ("--nsamples", 6, "--seq_len", 256)
+SHORT = ("--seq_len", 512, "--max_chunks", 6, "--dtype", "fp32", "--reference", SHIPPED)
+
+
+def tensor_files(folder: Path) -> dict[str, bytes]:
+    """The safetensors files of a folder by name."""
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.safetensors"))}
+
+
+def succeed(*arguments: Argument) -> None:
+    done = run_blockptq(*arguments)
+    assert done.code == 0, done.stderr
+
+
+def kl_of(tmp_path: Path, *arguments: Argument) -> float:
+    result: float = eval_json(tmp_path / "kl.json", "--model", SHIPPED, "--train_mode", "block", *SHORT, *arguments)["kl"]
+    return result
+
+
+def killed_after(seconds: float, *arguments: Argument) -> int:
+    """Exit code of a run that is killed after some seconds (or ends before)."""
+    process = subprocess.Popen([binary(), *map(str, arguments)], stdout=subprocess.DEVNULL, env=ENVIRONMENT)
+    try:
+        return process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        return process.wait()
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("learned") / "gptq"
+    succeed(
+        "train", "--model", SHIPPED, "--output_dir", folder, "--w_bits", 4, "--algorithm", "gptq",
+        "--json", folder.parent / "train.json", *FEW,
+    )  # fmt: skip
+    return folder
+
+
+def test_learned_codes_are_better_than_plain_rounding(learned: Path, tmp_path: Path) -> None:
+    floor = kl_of(tmp_path, "--w_bits", 16)
+    plain = kl_of(tmp_path, "--w_bits", 4) - floor
+    gptq = kl_of(tmp_path, "--w_bits", 4, "--mla_param_dir", learned) - floor
+    assert plain > 0
+    assert gptq <= 0.75 * plain
+
+
+def test_every_unit_is_reported(learned: Path) -> None:
+    result = json.loads((learned.parent / "train.json").read_text())
+    units = {(unit["block"], unit["unit"]) for unit in result["units"]}
+    assert len(units) == len(result["units"])
+    assert {block for block, _ in units} == set(range(len(result["blocks"])))
+    assert all(unit["loss_after"] <= unit["loss_before"] for unit in result["units"])
+    assert all(unit["tokens"] > 0 or "fallback" in unit for unit in result["units"])
+
+
+def test_parameters_of_another_model_are_refused(learned: Path, tmp_path: Path) -> None:
+    run = json.loads((learned / "run.json").read_text())
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "run.json").write_text(json.dumps({**run, "model": "0" * 64}))
+    for name, data in tensor_files(learned).items():
+        (other / name).write_bytes(data)
+    done = run_blockptq(
+        "eval", "--model", SHIPPED, "--train_mode", "block", "--w_bits", 4, "--mla_param_dir", other,
+        "--seq_len", 128, "--max_chunks", 1,
+    )  # fmt: skip
+    assert done.code == 2
+    assert "another model" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["train", "quantize"])
+def test_killed_run_ends_with_the_same_bytes(command: str, tmp_path: Path) -> None:
+    def arguments(name: str) -> list[Argument]:
+        target: list[Argument] = ["--output_dir", tmp_path / name] if command == "train" else ["--output", tmp_path / name]
+        return [command, "--model", SHIPPED, *target, "--threads", 2, *FEW]
+
+    start = time.monotonic()
+    succeed(*arguments("whole"))
+    seconds = time.monotonic() - start
+    rng = random.Random(7)
+    for _ in range(4):
+        killed_after(rng.uniform(0.2, 0.8) * seconds, *arguments("killed"))
+    succeed(*arguments("killed"))
+    pattern = "quant_parameters_" if command == "train" else "model-"
+    whole, killed = (
+        {name: data for name, data in tensor_files(tmp_path / name_).items() if name.startswith(pattern)}
+        for name_ in ("whole", "killed")
+    )
+    assert whole.keys() == killed.keys()
+    assert all(whole[name] == killed[name] for name in whole)
+
+
+def test_deployed_folder_is_what_was_measured(tmp_path: Path) -> None:
+    succeed("quantize", "--model", SHIPPED, "--output", tmp_path / "out", "--json", tmp_path / "q.json", *FEW)
+    result = json.loads((tmp_path / "q.json").read_text())
+    assert 0 < result["held_out"]["kl"] < 0.1
+    integer = eval_json(tmp_path / "i.json", "--model", tmp_path / "out", *SHORT)
+    twin = eval_json(tmp_path / "f.json", "--model", tmp_path / "out", "--fake_quant", *SHORT)
+    assert integer["ppl"] == pytest.approx(twin["ppl"], rel=1e-3)
+    assert integer["kl"] == pytest.approx(twin["kl"], rel=0.1)
+
+
+def test_another_recipe_is_refused(learned: Path) -> None:
+    done = run_blockptq("train", "--model", SHIPPED, "--output_dir", learned, "--w_bits", 8, *FEW)
+    assert done.code == 2
+    assert "--restart" in done.stderr
