@@ -114,8 +114,6 @@ void expect_integers_as_twin(const Opened& opened, bool int8_cache) {
   const EvalResult found = run(integers, &twin);
   EXPECT_LE(std::abs(*found.ppl / *expected.ppl - 1), 1e-3);
   EXPECT_LE(*found.kl, 1e-4);
-  testing::Test::RecordProperty("kl", std::to_string(*found.kl));
-  testing::Test::RecordProperty("ppl", std::to_string(*found.ppl));
   const Subject plain{opened.checkpoint, *opened.model, float_arithmetic()};
   EXPECT_GT(*run(integers, &plain).kl, *found.kl);  // activations are quantized
 }

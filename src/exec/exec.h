@@ -55,10 +55,9 @@ struct Site {
 
 /// An activation in front of linears, in the forms that an Exec works with.
 struct Activation {
-  at::Tensor value;  ///< [T, I], floating point, as it is
-  /// What quantized linears read in its place: quantized and dequantized, or the integers.
-  at::Tensor rounded = {};
-  std::optional<QActivation> integers = std::nullopt;
+  at::Tensor value;             ///< [T, I], floating point: what linears read, unless ...
+  at::Tensor unquantized = {};  ///< ... they are not quantized and this is there
+  std::optional<QActivation> integers = std::nullopt;  ///< ... or their weights are integers
 };
 
 class Exec {

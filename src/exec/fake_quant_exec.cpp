@@ -11,18 +11,20 @@ FakeQuantExec::FakeQuantExec(Recipe recipe, Factors factors)
 
 Activation FakeQuantExec::input(const Site& site, const at::Tensor& x_TI) const {
   const int bits = input_bits(site);
-  return {.value = x_TI,
-          .rounded = bits == kFloatBits ? at::Tensor() : rounded(site, x_TI, bits, 0)};
+  if (bits == kFloatBits) {
+    return {x_TI};
+  }
+  return {.value = rounded(site, x_TI, bits, 0), .unquantized = x_TI};
 }
 
 at::Tensor FakeQuantExec::linear(const Weight& weight, const Activation& x_TI) const {
   const Site site = Site::before(weight);
   const int bits = input_bits(site);
+  const bool prepared = x_TI.unquantized.defined();
   if (bits == kFloatBits) {
-    return at::linear(x_TI.value, weight.value);
+    return at::linear(prepared ? x_TI.unquantized : x_TI.value, weight.value);
   }
-  const bool ready = x_TI.rounded.defined();
-  return at::linear(ready ? x_TI.rounded : rounded(site, x_TI.value, bits, 0), weight.value);
+  return at::linear(prepared ? x_TI.value : rounded(site, x_TI.value, bits, 0), weight.value);
 }
 
 }  // namespace blockptq

@@ -1,5 +1,7 @@
 #include "kernels/int_linear.h"
 
+#include <cstring>
+
 #include "kernels/dispatch.h"
 #include "kernels/reference/int_linear_reference.h"
 #include "kernels/x86/kernels.h"
@@ -33,11 +35,14 @@ void int_linear(const IntTokens& x, const IntWeights& w, int64_t begin, int64_t 
 }
 
 void pack_int4(const int8_t* codes, int64_t count, uint8_t* out) {
+  // In four bits of two's complement, adding 8 is flipping the sign.
   for (int64_t i = 0; i < count / 2; ++i) {
-    out[i] = static_cast<uint8_t>((codes[2 * i] + 8) | (codes[2 * i + 1] + 8) << 4);
+    uint16_t pair = 0;  // words, so that the loop becomes vectors
+    std::memcpy(&pair, codes + 2 * i, sizeof pair);
+    out[i] = static_cast<uint8_t>(((pair & 0xfU) | (pair >> 4 & 0xf0U)) ^ 0x88U);
   }
   if (count % 2 != 0) {
-    out[count / 2] = static_cast<uint8_t>(codes[count - 1] + 8);
+    out[count / 2] = static_cast<uint8_t>((codes[count - 1] & 0xf) ^ 0x8);
   }
 }
 
