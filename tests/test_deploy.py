@@ -73,7 +73,7 @@ def test_every_weight_is_the_source_within_half_a_step(tmp_path: Path, quant_typ
         np.testing.assert_array_equal(weight.scales, np.abs(values).max(1) / np.float32(steps))
         np.testing.assert_array_equal(weight.codes, np.rint(values / weight.scales[:, None]).astype(np.int8))
         error = np.abs(weight.values() - values)
-        assert np.all(error <= weight.scales[:, None] * 0.500001)
+        assert np.all(error <= weight.scales[:, None] * 0.50002)  # quotient and product round in fp32
         relative = np.linalg.norm(weight.values().astype(np.float64) - values) / np.linalg.norm(values.astype(np.float64))
         assert folder.description["tensors"][name]["relative_error"] == pytest.approx(relative, rel=1e-4)
         if weight.bias is not None:
