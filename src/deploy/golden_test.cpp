@@ -197,7 +197,7 @@ TEST(GoldenBytes, Expert5OfBlock3) {
 
 TEST(ScaledSum, IsAtensSum) {
   at::manual_seed(0);
-  for (const int64_t cols : {1, 7, 8, 9, 31, 33, 127, 128, 256, 511, 2048, 7168, 16384, 18432}) {
+  for (const int64_t cols : {8, 9, 31, 33, 127, 128, 256, 511, 2048, 7168, 16384, 18432}) {
     const at::Tensor codes_OI = at::randint(-8, 8, {4, cols}, at::kChar);
     const at::Tensor scales_O = at::rand({4}) + 0.01;
     const at::Tensor expected = (codes_OI.to(at::kFloat) * scales_O.unsqueeze(1)).sum(1);

@@ -11,7 +11,7 @@ void pack_nibbles(const int8_t* low, const int8_t* high, int64_t count, uint8_t*
 /// The low or high halves of `count` bytes, sign-extended.
 void unpack_nibbles(const uint8_t* packed, int64_t count, bool high, int8_t* codes);
 
-/// The sum of scale * codes[i] in fp32, in the order in which ATen sums a row of that length
+/// The sum of scale * codes[i] in fp32, in the order in which ATen sums a row of 8 or more
 /// (ATen/native/cpu/SumKernel.cpp: four vectors of eight lanes, cascaded), so that files with such
 /// sums are the same to the bit whoever writes them.
 float scaled_sum(const int8_t* codes, int64_t count, float scale);
