@@ -28,6 +28,7 @@ constexpr std::array kCommands{
     CommandRow{"train", &add_train},
     CommandRow{"eval", &add_eval},
     CommandRow{"inspect", &add_inspect},
+    CommandRow{"report", &add_report},
 };
 
 /// "--quant-type=x" becomes "--quant_type=x"; "plan COMMAND ..." becomes "COMMAND ... --dry_run".
