@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/size.h"
 #include "calibrate/block_calibrator.h"
+#include "calibrate/weight_summary.h"
 #include "checkpoint/safetensors_writer.h"
 #include "eval/head.h"
 #include "eval/model_pass.h"
@@ -214,14 +215,17 @@ std::optional<UnitResult> CalibrationRun::find_unit(int64_t block, const std::st
 
 void CalibrationRun::keep_unit(const UnitResult& result, const std::vector<Weight>& weights) {
   NamedTensors tensors;
+  Json entry = result.report.json();
+  entry["weights"] = Json::array();
   for (const Weight& weight : weights) {
     const auto chosen = result.weights.find(weight.name);
     if (chosen != result.weights.end()) {
       keep_learned(weight.name, weight.value, chosen->second, options_.keep_codes, tensors);
+      entry["weights"].push_back(summarize_weight(weight.name, weight.value, chosen->second));
     }
   }
   write_tensors(folder_.unit_path(result.report.block, result.report.unit), tensors);
-  journal_.append(result.report.json());
+  journal_.append(entry);
 }
 
 UnitHooks CalibrationRun::unit_hooks(int64_t block) {

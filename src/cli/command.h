@@ -14,6 +14,7 @@ std::function<void()> add_deploy(CLI::App& app);
 std::function<void()> add_eval(CLI::App& app);
 std::function<void()> add_inspect(CLI::App& app);
 std::function<void()> add_quantize(CLI::App& app);
+std::function<void()> add_report(CLI::App& app);
 std::function<void()> add_train(CLI::App& app);
 
 }  // namespace blockptq::cli

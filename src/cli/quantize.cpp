@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <memory>
+#include <stdexcept>
 
+#include "base/file.h"
 #include "base/size.h"
 #include "base/system.h"
 #include "checkpoint/checkpoint.h"
@@ -13,7 +15,11 @@
 #include "cli/command.h"
 #include "cli/options.h"
 #include "models/families.h"
+#include "report/findings.h"
+#include "report/page.h"
+#include "report/page_data.h"
 #include "report/progress_bar.h"
+#include "report/run_data.h"
 #include "text/tokenizer.h"
 #include "text/windows.h"
 
@@ -34,6 +40,7 @@ struct QuantizeArguments {
   std::string max_shard_size = "5GB";
   std::filesystem::path work_dir;
   QuantizeOptions quantize;
+  bool strict = false;
   bool dry_run = false;
   std::filesystem::path json;
 };
@@ -115,6 +122,24 @@ void print_result(const Json& json) {
              format_bytes(json["bytes_read"].get<int64_t>()));
 }
 
+/// Writes the run's page; prints what is suspicious. Throws under `strict` when anything is.
+void report(const std::filesystem::path& folder, bool strict) {
+  const RunData run = read_run(folder);
+  const std::vector<Finding> findings = find_suspicious(run);
+  write_file_atomically(folder / "report.html",
+                        render_page(page_data(run, folder.filename().string())));
+  fmt::print("page            {}\n{}\n", (folder / "report.html").string(),
+             verdict(run, findings).text);
+  int64_t serious = 0;
+  for (const Finding& finding : findings) {
+    fmt::print("{:<15} {}\n", severity_name(finding.severity), finding.text);
+    serious += finding.severity == Severity::note ? 0 : 1;
+  }
+  if (strict && serious > 0) {
+    throw std::runtime_error(fmt::format("--strict: {} findings, see above", serious));
+  }
+}
+
 void run_quantize(QuantizeArguments& args) {
   args.compute.apply_threads();
   CalibrationOptions& calibration = args.quantize.calibration;
@@ -149,6 +174,7 @@ void run_quantize(QuantizeArguments& args) {
   write_json(calibration.folder / "result.json", json);
   print_result(json);
   write_json(args.json, json);
+  report(calibration.folder, args.strict);
 }
 
 }  // namespace
@@ -184,6 +210,8 @@ std::function<void()> add_quantize(CLI::App& app) {
   args->compute.add_to(app);
   app.add_flag("--restart", args->quantize.calibration.restart,
                "throw earlier work away instead of continuing");
+  app.add_flag("--strict", args->strict,
+               "exit with 1 when anything about the finished run is suspicious");
   app.add_flag("--dry_run", args->dry_run, "print memory, disk and bytes to read, then stop");
   add_json_option(app, args->json);
   return [args] { run_quantize(*args); };
