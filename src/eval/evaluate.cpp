@@ -157,7 +157,7 @@ at::Tensor Evaluation::open_states() {
     if (saved && *saved >= route_.begin) {
       route_.begin = *saved;
       log(LogLevel::info, "{}: continuing at block {}", options_.run_folder.string(), *saved);
-      return *folder_->load_states(*saved);
+      return folder_->load_states(*saved)->at("states");
     }
   }
   check(route_.begin == 0, "--begin {}: the states that enter this block are not in {}",
@@ -193,7 +193,7 @@ void Evaluation::run_block(int64_t block, EvalResult& result) {
 void Evaluation::save_if_due(int64_t next_block) {
   const int64_t last = std::min(route_.end, subject_.model.spec().blocks);
   if (folder_ && (next_block == last || Clock::now() - last_save_ > kSaveInterval)) {
-    folder_->save_states(next_block, pass_->states());
+    folder_->save_states(next_block, {{"states", pass_->states()}});
     last_save_ = Clock::now();
   }
 }

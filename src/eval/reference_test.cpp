@@ -182,7 +182,8 @@ TEST_P(DeepSeekReference, MtpLosses) {
 TEST_P(Reference, SameLossesWithLittleMemory) {
   const int64_t length = GetParam().lengths.back() / 2;
   const TokenWindows windows = first_window(length);
-  const EvalPlan plan = plan_evaluation(*checkpoint_, *model_, 1, length, {});
+  const EvalPlan plan =
+      plan_evaluation({*checkpoint_, *model_, float_arithmetic()}, nullptr, 1, length, {});
   EvalOptions options;
   options.max_memory = plan.peak_bytes() - plan.workspace_bytes + (int64_t{64} << 20);
   const EvalResult small = run(windows, options);

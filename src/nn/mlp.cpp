@@ -28,10 +28,13 @@ at::Tensor swiglu(at::Tensor gate_TI, const at::Tensor& up_TI) {
 
 }  // namespace
 
-at::Tensor Mlp::forward(const Exec& exec, const at::Tensor& x_TD) const {
+Activation Mlp::hidden(const Exec& exec, const at::Tensor& x_TD) const {
   const Activation x = exec.input(Site::before(gate), x_TD);
-  const at::Tensor hidden_TI = swiglu(exec.linear(gate, x), exec.linear(up, x));
-  return exec.linear(down, exec.input(Site::before(down), hidden_TI));
+  return exec.input(Site::before(down), swiglu(exec.linear(gate, x), exec.linear(up, x)));
+}
+
+at::Tensor Mlp::forward(const Exec& exec, const at::Tensor& x_TD) const {
+  return exec.linear(down, hidden(exec, x_TD));
 }
 
 }  // namespace blockptq::nn

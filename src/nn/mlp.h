@@ -15,6 +15,8 @@ struct Mlp {
 
   /// x_TD (normalised) -> [T, D].
   at::Tensor forward(const Exec& exec, const at::Tensor& x_TD) const;
+  /// What goes into `down`: [T, I].
+  Activation hidden(const Exec& exec, const at::Tensor& x_TD) const;
 };
 
 }  // namespace blockptq::nn

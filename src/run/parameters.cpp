@@ -7,7 +7,6 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "checkpoint/safetensors_writer.h"
 #include "quant/grid.h"
 
 namespace blockptq {
@@ -15,20 +14,6 @@ namespace {
 
 constexpr std::string_view kPrefix = "quant_parameters_";
 constexpr std::string_view kWeight = ".weight";
-
-Dtype stored_type(const at::Tensor& tensor) {
-  return tensor.scalar_type() == at::kChar ? Dtype::i8 : Dtype::f32;
-}
-
-at::Tensor read_tensor(const SafetensorsFile& file, const TensorInfo& info) {
-  check(info.dtype == Dtype::i8 || info.dtype == Dtype::f32, "{}: {}: expected F32 or I8, found {}",
-        file.path().string(), info.name, dtype_name(info.dtype));
-  at::Tensor tensor = at::empty(info.shape, info.dtype == Dtype::i8 ? at::kChar : at::kFloat);
-  const TensorBytes bytes = file.read(info);
-  std::copy_n(bytes.data(), bytes.size(), static_cast<uint8_t*>(tensor.mutable_data_ptr()));
-  file.release(info);
-  return tensor;
-}
 
 void check_model(const std::filesystem::path& folder, const std::string& fingerprint) {
   const std::filesystem::path path = folder / "run.json";
@@ -56,16 +41,8 @@ std::string parameter_name(std::string_view weight, std::string_view suffix) {
   return std::string(weight.substr(0, weight.size() - kWeight.size())) + std::string(suffix);
 }
 
-void write_parameters(const std::filesystem::path& folder, int64_t block,
-                      const BlockParameters& parameters) {
-  std::vector<at::Tensor> host;
-  std::vector<TensorToWrite> tensors;
-  for (const auto& [name, value] : parameters) {
-    host.push_back(value.cpu().contiguous());
-    tensors.push_back(
-        {{name, stored_type(value), value.sizes().vec()}, host.back().const_data_ptr()});
-  }
-  write_safetensors(folder / fmt::format("{}{}.safetensors", kPrefix, block), tensors);
+std::filesystem::path parameters_path(const std::filesystem::path& folder, int64_t block) {
+  return folder / fmt::format("{}{}.safetensors", kPrefix, block);
 }
 
 Parameters::Parameters(const std::vector<std::filesystem::path>& folders,
@@ -98,28 +75,8 @@ std::optional<at::Tensor> Parameters::find(int64_t block, std::string_view name)
 
 QTensor Parameters::quantize(int64_t block, std::string_view name, const at::Tensor& w_OI,
                              int bits) const {
-  const auto scales = find(block, parameter_name(name, ".weight_scale"));
-  const auto codes = find(block, parameter_name(name, ".weight_codes"));
-  const auto high = find(block, parameter_name(name, ".weight_clip_max"));
-  const auto low = find(block, parameter_name(name, ".weight_clip_min"));
-  for (const auto& vector : {scales, high, low}) {
-    check(!vector || vector->numel() == w_OI.size(0),
-          "{}: learned parameters: expected {} output channels, found {}", name, w_OI.size(0),
-          vector ? vector->numel() : 0);
-  }
-  if (codes) {
-    check(scales && codes->sizes() == w_OI.sizes() &&
-              codes->abs().max().item<int64_t>() <= q_max(bits) + 1,
-          "{}: learned codes: expected {} of {} bits with scales", name, shape_text(w_OI.sizes().vec()), bits);
-    return {*codes, *scales, bits};
-  }
-  if (scales) {
-    return quantize_weight(w_OI, bits, *scales);
-  }
-  if (high && low) {
-    return quantize_clamped(w_OI, bits, at::sigmoid(*low), at::sigmoid(*high));
-  }
-  return quantize_weight(w_OI, bits, weight_scales(w_OI, bits));
+  return quantize_as_learned(name, w_OI, bits,
+                             [&](const std::string& parameter) { return find(block, parameter); });
 }
 
 SiteFactors Parameters::site_factors() const {
@@ -134,6 +91,42 @@ SiteFactors Parameters::site_factors() const {
     }
   }
   return factors;
+}
+
+QTensor quantize_as_learned(
+    std::string_view name, const at::Tensor& w_OI, int bits,
+    const std::function<std::optional<at::Tensor>(const std::string&)>& find) {
+  const auto scales = find(parameter_name(name, ".weight_scale"));
+  const auto codes = find(parameter_name(name, ".weight_codes"));
+  const auto high = find(parameter_name(name, ".weight_clip_max"));
+  const auto low = find(parameter_name(name, ".weight_clip_min"));
+  for (const auto& vector : {scales, high, low}) {
+    check(!vector || vector->numel() == w_OI.size(0),
+          "{}: learned parameters: expected {} output channels, found {}", name, w_OI.size(0),
+          vector ? vector->numel() : 0);
+  }
+  if (codes) {
+    check(scales && codes->sizes() == w_OI.sizes() &&
+              codes->abs().max().item<int64_t>() <= q_max(bits) + 1,
+          "{}: learned codes: expected {} of {} bits with scales", name,
+          shape_text(w_OI.sizes().vec()), bits);
+    return {*codes, *scales, bits};
+  }
+  if (scales) {
+    return quantize_weight(w_OI, bits, *scales);
+  }
+  if (high && low) {
+    return quantize_clamped(w_OI, bits, at::sigmoid(*low), at::sigmoid(*high));
+  }
+  return quantize_weight(w_OI, bits, weight_scales(w_OI, bits));
+}
+
+void keep_learned(std::string_view name, const at::Tensor& w_OI, const QTensor& chosen,
+                  NamedTensors& parameters) {
+  parameters[parameter_name(name, ".weight_scale")] = chosen.scales_O;
+  if (!at::equal(chosen.codes_OI, quantize_weight(w_OI, chosen.bits, chosen.scales_O).codes_OI)) {
+    parameters[parameter_name(name, ".weight_codes")] = chosen.codes_OI;
+  }
 }
 
 QTensor quantize_clamped(const at::Tensor& w_OI, int bits, const at::Tensor& low_O,

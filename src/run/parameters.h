@@ -13,6 +13,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -23,21 +24,18 @@
 #include "base/json.h"
 #include "checkpoint/safetensors.h"
 #include "quant/qtensor.h"
+#include "run/tensor_file.h"
 
 namespace blockptq {
 
 /// Factors on dynamic maxima, by the weight behind the site: fp32, one element each.
-using SiteFactors = std::map<std::string, at::Tensor, std::less<>>;
-
-/// Tensors of one block by their names in the file.
-using BlockParameters = std::map<std::string, at::Tensor, std::less<>>;
+using SiteFactors = NamedTensors;
 
 /// "X" + suffix for the weight "X.weight".
 std::string parameter_name(std::string_view weight, std::string_view suffix);
 
-/// Writes the file of `block`, atomically.
-void write_parameters(const std::filesystem::path& folder, int64_t block,
-                      const BlockParameters& parameters);
+/// The file of `block`.
+std::filesystem::path parameters_path(const std::filesystem::path& folder, int64_t block);
 
 /// The parameter folders of one or more runs.
 class Parameters {
@@ -60,6 +58,17 @@ class Parameters {
 
   std::multimap<int64_t, std::unique_ptr<SafetensorsFile>> files_;
 };
+
+/// The integers of the weight `name` (fp32 [O, I]) by the learned parameters that `find` knows by
+/// their names in the file; see Parameters::quantize.
+QTensor quantize_as_learned(
+    std::string_view name, const at::Tensor& w_OI, int bits,
+    const std::function<std::optional<at::Tensor>(const std::string&)>& find);
+
+/// What to keep of the chosen integers of a weight: scales, and codes where the scales do not give
+/// them by plain rounding.
+void keep_learned(std::string_view name, const at::Tensor& w_OI, const QTensor& chosen,
+                  NamedTensors& parameters);
 
 /// The weight clamped by LWC factors, on the grid of what is left.
 QTensor quantize_clamped(const at::Tensor& w_OI, int bits, const at::Tensor& low_O,

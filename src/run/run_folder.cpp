@@ -1,6 +1,5 @@
 #include "run/run_folder.h"
 
-#include <ATen/ATen.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -11,8 +10,6 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "checkpoint/safetensors.h"
-#include "checkpoint/safetensors_writer.h"
 
 namespace blockptq {
 namespace {
@@ -36,6 +33,18 @@ void check_same_run(const std::filesystem::path& path, const Json& found, const 
   }
 }
 
+void remove_files(const std::filesystem::path& folder, std::string_view prefix) {
+  std::vector<std::filesystem::path> found;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (entry.path().filename().string().starts_with(prefix)) {
+      found.push_back(entry.path());
+    }
+  }
+  for (const auto& path : found) {
+    std::filesystem::remove(path);
+  }
+}
+
 /// Files states_NNN.safetensors of the folder by block.
 std::vector<int64_t> saved_blocks(const std::filesystem::path& folder) {
   std::vector<int64_t> blocks;
@@ -49,12 +58,6 @@ std::vector<int64_t> saved_blocks(const std::filesystem::path& folder) {
   }
   std::sort(blocks.begin(), blocks.end());
   return blocks;
-}
-
-at::ScalarType scalar_type(Dtype dtype, const std::filesystem::path& path) {
-  check(dtype == Dtype::bf16 || dtype == Dtype::f32, "{}: states: expected BF16 or F32, found {}",
-        path.string(), dtype_name(dtype));
-  return dtype == Dtype::bf16 ? at::kBFloat16 : at::kFloat;
 }
 
 }  // namespace
@@ -82,8 +85,8 @@ RunFolder::RunFolder(const std::filesystem::path& folder, const Json& descriptio
     check_same_run(path, parse_json(read_file(path), path.string()), description);
     return;
   }
-  for (const int64_t block : saved_blocks(folder)) {
-    std::filesystem::remove(states_path(block));
+  for (const char* prefix : {"states_", "unit_", "quant_parameters_", "journal."}) {
+    remove_files(folder, prefix);
   }
   write_file_atomically(path, description.dump(2) + "\n");
 }
@@ -92,17 +95,17 @@ std::filesystem::path RunFolder::states_path(int64_t block) const {
   return folder_ / fmt::format("{}{:03}.safetensors", kStatesPrefix, block);
 }
 
-std::optional<at::Tensor> RunFolder::load_states(int64_t block) const {
+std::optional<NamedTensors> RunFolder::load_states(int64_t block) const {
   const std::filesystem::path path = states_path(block);
-  if (!std::filesystem::exists(path)) {
-    return std::nullopt;
-  }
-  const SafetensorsFile file(path);
-  const TensorInfo& info = file.at("states");
-  at::Tensor states = at::empty(info.shape, at::TensorOptions(scalar_type(info.dtype, path)));
-  const TensorBytes bytes = file.read(info);
-  std::copy_n(bytes.data(), bytes.size(), static_cast<uint8_t*>(states.mutable_data_ptr()));
-  return states;
+  return std::filesystem::exists(path) ? std::optional(read_tensors(path)) : std::nullopt;
+}
+
+std::filesystem::path RunFolder::unit_path(int64_t block, const std::string& unit) const {
+  return folder_ / fmt::format("unit_{:03}_{}.safetensors", block, unit);
+}
+
+void RunFolder::remove_units(int64_t block) const {
+  remove_files(folder_, fmt::format("unit_{:03}_", block));
 }
 
 std::optional<int64_t> RunFolder::newest_states(int64_t end) const {
@@ -113,11 +116,8 @@ std::optional<int64_t> RunFolder::newest_states(int64_t end) const {
   return newest;
 }
 
-void RunFolder::save_states(int64_t block, const at::Tensor& states) const {
-  const at::Tensor host = states.cpu().contiguous();
-  const Dtype dtype = host.scalar_type() == at::kBFloat16 ? Dtype::bf16 : Dtype::f32;
-  const TensorToWrite tensor{{"states", dtype, host.sizes().vec()}, host.const_data_ptr()};
-  write_safetensors(states_path(block), std::span(&tensor, 1));
+void RunFolder::save_states(int64_t block, const NamedTensors& states) const {
+  write_tensors(states_path(block), states);
   for (const int64_t other : saved_blocks(folder_)) {
     if (other < block) {
       std::filesystem::remove(states_path(other));

@@ -1,17 +1,18 @@
 // A folder that holds the work of one run, so that the run can be cut and continued.
 //
 //   run.json                  what is run: model, text, settings; a run with other ones is refused
-//   states_NNN.safetensors    what enters block NNN ("states" [C, L, D]), the newest only
+//   states_NNN.safetensors    what enters block NNN (states [C, L, D] by name), the newest only
+//   unit_NNN_X.safetensors    what was learned of unit X of block NNN, while the block is in work
 //   .lock                     held while a process works there
 #pragma once
-
-#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <string>
 
 #include "base/json.h"
+#include "run/tensor_file.h"
 
 namespace blockptq {
 
@@ -32,15 +33,20 @@ class RunFolder {
  public:
   /// Creates or continues the run in `folder`. Error when another process works there, or when the
   /// folder holds a run whose description differs (the first differing key is named); `restart`
-  /// throws such a run away instead.
+  /// throws such a run away instead, with everything that runs leave here.
   RunFolder(const std::filesystem::path& folder, const Json& description, bool restart);
 
   /// The states that enter `block`, if they are here.
-  std::optional<at::Tensor> load_states(int64_t block) const;
+  std::optional<NamedTensors> load_states(int64_t block) const;
   /// The last block at or before `end` whose entering states are here.
   std::optional<int64_t> newest_states(int64_t end) const;
   /// Writes them, atomically, and removes older ones.
-  void save_states(int64_t block, const at::Tensor& states) const;
+  void save_states(int64_t block, const NamedTensors& states) const;
+
+  const std::filesystem::path& path() const { return folder_; }
+  std::filesystem::path unit_path(int64_t block, const std::string& unit) const;
+  /// Removes the unit files of `block` (its results are in one file by now).
+  void remove_units(int64_t block) const;
 
  private:
   std::filesystem::path states_path(int64_t block) const;

@@ -39,14 +39,14 @@ TEST_F(RunFolderTest, KeepsTheNewestStates) {
   {
     const RunFolder run(folder_, {{"model", "a"}}, false);
     EXPECT_EQ(run.newest_states(9), std::nullopt);
-    run.save_states(1, at::zeros({1}));
-    run.save_states(3, states);
+    run.save_states(1, {{"states", at::zeros({1})}});
+    run.save_states(3, {{"states", states}});
   }
   const RunFolder again(folder_, {{"model", "a"}}, false);
   EXPECT_EQ(again.newest_states(9), 3);
   EXPECT_EQ(again.newest_states(2), std::nullopt);
-  EXPECT_EQ(again.load_states(1), std::nullopt);
-  EXPECT_TRUE(at::equal(*again.load_states(3), states));
+  EXPECT_EQ(again.load_states(1).has_value(), false);
+  EXPECT_TRUE(at::equal(again.load_states(3)->at("states"), states));
 }
 
 TEST_F(RunFolderTest, RefusesAnotherRunAndNamesTheKey) {
@@ -59,7 +59,7 @@ TEST_F(RunFolderTest, RefusesAnotherRunAndNamesTheKey) {
 TEST_F(RunFolderTest, RestartThrowsStatesAway) {
   {
     const RunFolder run(folder_, {{"model", "a"}}, false);
-    run.save_states(2, at::zeros({1}));
+    run.save_states(2, {{"states", at::zeros({1})}});
   }
   const RunFolder run(folder_, {{"model", "b"}}, true);
   EXPECT_EQ(run.newest_states(9), std::nullopt);
@@ -74,7 +74,7 @@ TEST_F(RunFolderTest, RemovesWhatAKilledProcessLeft) {
   const auto unfinished = folder_ / "states_002.safetensors.tmp-4711";
   {
     const RunFolder run(folder_, {{"model", "a"}}, false);
-    run.save_states(1, at::zeros({1}));
+    run.save_states(1, {{"states", at::zeros({1})}});
     std::ofstream(unfinished) << "half";
   }
   const RunFolder again(folder_, {{"model", "a"}}, false);
@@ -84,7 +84,7 @@ TEST_F(RunFolderTest, RemovesWhatAKilledProcessLeft) {
 
 TEST_F(RunFolderTest, TruncatedStatesAreRefused) {
   const RunFolder run(folder_, {{"model", "a"}}, false);
-  run.save_states(1, at::randn({64}));
+  run.save_states(1, {{"states", at::randn({64})}});
   std::filesystem::resize_file(folder_ / "states_001.safetensors", 100);
   EXPECT_THROW(run.load_states(1), Error);
 }
