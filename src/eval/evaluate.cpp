@@ -44,23 +44,6 @@ Route make_route(const Model& model, const EvalOptions& options) {
   return route;
 }
 
-/// exp of the mean over sequences of the mean loss of each.
-double perplexity(const at::Tensor& losses_CL) {
-  return std::exp(losses_CL.mean(1).mean().item<double>());
-}
-
-int64_t stored_bytes(const Checkpoint& checkpoint, const std::vector<PieceSpec>& pieces) {
-  double bytes = 0;
-  for (const PieceSpec& piece : pieces) {
-    for (const TensorSlice& slice : piece.tensors) {
-      const auto rows = static_cast<double>(slice.spec.shape.front());
-      const auto taken = slice.row_end < 0 ? rows : double(slice.row_end - slice.row_begin);
-      bytes += static_cast<double>(checkpoint.at(slice.spec.name).nbytes()) * taken / rows;
-    }
-  }
-  return static_cast<int64_t>(bytes);
-}
-
 /// ||x - reference||^2 / ||reference||^2, sequence by sequence.
 double relative_error(const at::Tensor& x_CLD, const at::Tensor& reference_CLD) {
   double error = 0;
@@ -94,11 +77,9 @@ class Evaluation {
   EvalResult run();
 
  private:
-  at::Tensor tokens() const;
   at::Tensor open_states();
   void run_block(int64_t block, EvalResult& result);
   void save_if_due(int64_t next_block);
-  at::Tensor targets(int64_t shift) const;
   void measure_head(EvalResult& result);
   void measure_mtp(EvalResult& result);
   void write_final_states() const;
@@ -134,11 +115,6 @@ Evaluation::Evaluation(const Subject& subject, const Subject* reference,
     route.mtp = false;
     reference_pass_ = std::make_unique<ModelPass>(*reference, windows, route, pass, at::Tensor());
   }
-}
-
-at::Tensor Evaluation::tokens() const {
-  return at::from_blob(const_cast<int32_t*>(windows_.ids.data()),
-                       {windows_.count(), windows_.seq_len}, at::TensorOptions(at::kInt));
 }
 
 /// The states that enter route_.begin as an earlier run left them; undefined: the embeddings do.
@@ -198,20 +174,13 @@ void Evaluation::save_if_due(int64_t next_block) {
   }
 }
 
-/// The tokens `shift` ahead, -1 where there is none; int32 [C * L].
-at::Tensor Evaluation::targets(int64_t shift) const {
-  at::Tensor targets_CL = at::full({windows_.count(), windows_.seq_len}, -1, at::kInt);
-  targets_CL.slice(1, 0, windows_.seq_len - shift).copy_(tokens().slice(1, shift));
-  return targets_CL.flatten();
-}
-
 void Evaluation::measure_head(EvalResult& result) {
-  HeadMeasure measure(targets(1));
+  HeadMeasure measure(target_tokens(windows_, 1));
   pass_->normalize();
   if (reference_pass_) {
     reference_pass_->normalize();
   }
-  for (int64_t tile = 0; tile < pass_->head_tiles(Unit::head); ++tile) {
+  for (int64_t tile = 0; tile < head_tiles(subject_.model, Unit::head, options_.type); ++tile) {
     const Piece piece = pass_->next_head_tile();
     const at::Tensor states_ND = pass_->states().flatten(0, 1);
     if (reference_pass_) {
@@ -223,7 +192,7 @@ void Evaluation::measure_head(EvalResult& result) {
   }
   result.losses_CL =
       measure.losses().view({windows_.count(), windows_.seq_len}).slice(1, 0, windows_.seq_len - 1);
-  result.ppl = perplexity(result.losses_CL);
+  result.ppl = perplexity(measure.losses(), windows_, 1);
   if (reference_pass_) {
     result.kl = measure.divergence().mean().item<double>();
     result.top1_agreement = measure.agreement().to(at::kDouble).mean().item<double>();
@@ -233,14 +202,14 @@ void Evaluation::measure_head(EvalResult& result) {
 void Evaluation::measure_mtp(EvalResult& result) {
   pass_->enter_mtp();
   run_block(subject_.model.spec().blocks, result);
-  HeadMeasure measure(targets(2));
+  HeadMeasure measure(target_tokens(windows_, 2));
   pass_->normalize();
-  for (int64_t tile = 0; tile < pass_->head_tiles(Unit::mtp_head); ++tile) {
+  for (int64_t tile = 0; tile < head_tiles(subject_.model, Unit::mtp_head, options_.type); ++tile) {
     measure.add(pass_->states().flatten(0, 1), pass_->next_head_tile().only());
   }
   result.mtp_losses_CL =
       measure.losses().view({windows_.count(), windows_.seq_len}).slice(1, 0, windows_.seq_len - 2);
-  result.mtp_ppl = perplexity(result.mtp_losses_CL);
+  result.mtp_ppl = perplexity(measure.losses(), windows_, 2);
 }
 
 void Evaluation::write_final_states() const {

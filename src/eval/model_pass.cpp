@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "base/error.h"
@@ -46,10 +47,6 @@ PieceSpec mtp_input_piece(const std::vector<ModelTensor>& table) {
     }
   }
   return piece;
-}
-
-int64_t expert_slice_tokens(const ModelSpec& spec, int64_t workspace_bytes) {
-  return std::clamp<int64_t>(workspace_bytes / (24 * spec.hidden_size), 64, 4096);
 }
 
 }  // namespace
@@ -102,27 +99,63 @@ void ModelPass::normalize() {
   }
 }
 
-int64_t ModelPass::head_tiles(Unit unit) const {
-  const ModelTensor& head = head_weight(table_, unit);
-  return ceil_div(head.shape[0], head_tile_rows(head, options_.type));
+void ModelPass::enter_mtp() {
+  blockptq::enter_mtp(subject_.checkpoint, subject_.model, stream_->next(), windows_, states_CLD_);
 }
 
-void ModelPass::enter_mtp() {
-  const Piece piece = stream_->next();
-  const int64_t block = subject_.model.spec().blocks;
-  const ModelTensor& embedding = tensor_of(table_, Unit::mtp_input, "embedding");
+int64_t expert_slice_tokens(const ModelSpec& spec, int64_t workspace_bytes) {
+  return std::clamp<int64_t>(workspace_bytes / (24 * spec.hidden_size), 64, 4096);
+}
+
+int64_t head_tiles(const Model& model, Unit unit, at::ScalarType type) {
+  const std::vector<ModelTensor> table = model.tensors();
+  const ModelTensor& head = head_weight(table, unit);
+  return ceil_div(head.shape[0], head_tile_rows(head, type));
+}
+
+void enter_mtp(const Checkpoint& checkpoint, const Model& model, const Piece& piece,
+               const TokenWindows& windows, at::Tensor& states_CLD) {
+  const std::vector<ModelTensor> table = model.tensors();
+  const ModelTensor& embedding = tensor_of(table, Unit::mtp_input, "embedding");
   std::vector<int32_t> next_ids;
-  for (int64_t c = 0; c < windows_.count(); ++c) {
-    const auto window = windows_.window(c);
+  for (int64_t c = 0; c < windows.count(); ++c) {
+    const auto window = windows.window(c);
     next_ids.insert(next_ids.end(), window.begin() + 1, window.end());
     next_ids.push_back(window.front());
   }
-  const at::Tensor embedded_CLD = embed(subject_.checkpoint, embedding, next_ids, options_.type)
-                                      .view({windows_.count(), windows_.seq_len, -1});
-  for (int64_t c = 0; c < windows_.count(); ++c) {
-    states_CLD_[c].copy_(subject_.model.mtp_input(piece, block, embedded_CLD[c].to(options_.device),
-                                                  states_CLD_[c]));
+  const at::Tensor embedded_CLD = embed(checkpoint, embedding, next_ids, states_CLD.scalar_type())
+                                      .view({windows.count(), windows.seq_len, -1});
+  for (int64_t c = 0; c < windows.count(); ++c) {
+    states_CLD[c].copy_(model.mtp_input(piece, model.spec().blocks,
+                                        embedded_CLD[c].to(states_CLD.device()), states_CLD[c]));
   }
+}
+
+int64_t stored_bytes(const Checkpoint& checkpoint, const std::vector<PieceSpec>& pieces) {
+  double bytes = 0;
+  for (const PieceSpec& piece : pieces) {
+    for (const TensorSlice& slice : piece.tensors) {
+      const auto rows = static_cast<double>(slice.spec.shape.front());
+      const auto taken = slice.row_end < 0 ? rows : double(slice.row_end - slice.row_begin);
+      bytes += static_cast<double>(checkpoint.at(slice.spec.name).nbytes()) * taken / rows;
+    }
+  }
+  return static_cast<int64_t>(bytes);
+}
+
+at::Tensor target_tokens(const TokenWindows& windows, int64_t shift) {
+  const at::Tensor tokens_CL =
+      at::from_blob(const_cast<int32_t*>(windows.ids.data()), {windows.count(), windows.seq_len},
+                    at::TensorOptions(at::kInt));
+  at::Tensor targets_CL = at::full({windows.count(), windows.seq_len}, -1, at::kInt);
+  targets_CL.slice(1, 0, windows.seq_len - shift).copy_(tokens_CL.slice(1, shift));
+  return targets_CL.flatten();
+}
+
+double perplexity(const at::Tensor& losses_N, const TokenWindows& windows, int64_t shift) {
+  const at::Tensor losses_CL =
+      losses_N.view({windows.count(), windows.seq_len}).slice(1, 0, windows.seq_len - shift);
+  return std::exp(losses_CL.mean(1).mean().item<double>());
 }
 
 }  // namespace blockptq

@@ -51,11 +51,8 @@ class ModelPass {
   void run_block(int64_t block, const BlockRunner::OnStep& on_step);
   /// Replaces the states by those normalised in front of the head of `unit`, whose tiles are next.
   void normalize();
-  /// Tiles of the head of `unit`.
-  int64_t head_tiles(Unit unit) const;
   Piece next_head_tile() { return stream_->next(); }
-  /// Replaces the final states by what enters the MTP layer. The last position has no next token;
-  /// it is filled with the first, and being last, no other position sees it.
+  /// Replaces the final states by what enters the MTP layer.
   void enter_mtp();
 
  private:
@@ -70,5 +67,23 @@ class ModelPass {
 
 /// The pieces of `route`, in the order of reading.
 std::vector<PieceSpec> route_pieces(const Model& model, const Route& route, at::ScalarType type);
+/// Tiles of the head of `unit` among them.
+int64_t head_tiles(const Model& model, Unit unit, at::ScalarType type);
+/// Bytes that the pieces have in the checkpoint.
+int64_t stored_bytes(const Checkpoint& checkpoint, const std::vector<PieceSpec>& pieces);
+/// Tokens that feed-forward work is done on at a time.
+int64_t expert_slice_tokens(const ModelSpec& spec, int64_t workspace_bytes);
+
+/// Replaces final states (normalised) by what enters the MTP layer; `piece`: its input. The last
+/// position has no next token; it is filled with the first, and being last, no other position sees
+/// it.
+void enter_mtp(const Checkpoint& checkpoint, const Model& model, const Piece& piece,
+               const TokenWindows& windows, at::Tensor& states_CLD);
+
+/// The token `shift` ahead of each, -1 where there is none: int32 [C * L].
+at::Tensor target_tokens(const TokenWindows& windows, int64_t shift);
+/// exp of the mean over sequences of the mean loss of each; losses_N: [C * L], of targets `shift`
+/// ahead.
+double perplexity(const at::Tensor& losses_N, const TokenWindows& windows, int64_t shift);
 
 }  // namespace blockptq

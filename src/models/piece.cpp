@@ -60,7 +60,7 @@ Weight Piece::weight(std::string_view name) const {
 std::vector<Weight> Piece::weights() const {
   std::vector<Weight> result;
   for (const auto& [name, entry] : entries_) {
-    if (entry.value.dim() == 2) {
+    if (entry.value.dim() == 2 && !entry.keep_fp32) {
       result.push_back({name, entry.role, entry.value});
     }
   }
@@ -122,7 +122,7 @@ Piece PieceLoader::load(const PieceSpec& spec) {
     } else {
       checkpoint_.decode_rows(*stored, 0, 1, float_type(type), cursor);
     }
-    piece.entries_[slice.spec.name] = {slice.spec.role, value.to(device_)};
+    piece.entries_[slice.spec.name] = {slice.spec.role, value.to(device_), slice.spec.keep_fp32};
     cursor += slice_bytes(slice, type);
   }
   return piece;

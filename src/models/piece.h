@@ -46,7 +46,7 @@ class Piece {
   /// The tensor of a piece that has but one.
   const at::Tensor& only() const;
 
-  /// Every weight (matrix) of the piece.
+  /// Every weight (matrix) of the compute type.
   std::vector<Weight> weights() const;
   /// Puts `value` in the place of the tensor `name`.
   void replace(std::string_view name, at::Tensor value);
@@ -56,6 +56,7 @@ class Piece {
   struct Entry {
     std::string role;
     at::Tensor value;
+    bool keep_fp32 = false;
   };
   std::map<std::string, Entry, std::less<>> entries_;
 };
