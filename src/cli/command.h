@@ -11,6 +11,7 @@ namespace blockptq::cli {
 using AddCommand = std::function<void()> (*)(CLI::App& app);
 
 std::function<void()> add_eval(CLI::App& app);
+std::function<void()> add_extract(CLI::App& app);
 std::function<void()> add_inspect(CLI::App& app);
 
 }  // namespace blockptq::cli

@@ -26,6 +26,7 @@ struct CommandRow {
 
 constexpr std::array kCommands{
     CommandRow{"eval", &add_eval},
+    CommandRow{"extract", &add_extract},
     CommandRow{"inspect", &add_inspect},
 };
 
