@@ -12,6 +12,7 @@ using AddCommand = std::function<void()> (*)(CLI::App& app);
 
 std::function<void()> add_deploy(CLI::App& app);
 std::function<void()> add_eval(CLI::App& app);
+std::function<void()> add_extract(CLI::App& app);
 std::function<void()> add_inspect(CLI::App& app);
 std::function<void()> add_quantize(CLI::App& app);
 std::function<void()> add_report(CLI::App& app);

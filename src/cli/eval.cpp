@@ -9,13 +9,12 @@
 #include "base/error.h"
 #include "base/size.h"
 #include "base/system.h"
-#include "checkpoint/checkpoint.h"
 #include "cli/command.h"
 #include "cli/options.h"
+#include "cli/pass_options.h"
 #include "cli/quant_options.h"
 #include "eval/deployed.h"
 #include "eval/evaluate.h"
-#include "models/families.h"
 #include "report/progress_bar.h"
 #include "text/tokenizer.h"
 #include "text/windows.h"
@@ -42,28 +41,6 @@ struct EvalArguments {
   std::filesystem::path json;
 };
 
-void print_plan(const EvalPlan& plan) {
-  fmt::print(
-      "peak memory     {} (hidden states {}, weights {}, workspace {}, program {})\n"
-      "bytes to read   {}\n"
-      "disk            {}\n"
-      "units of work   {} blocks\n",
-      format_bytes(plan.peak_bytes()), format_bytes(plan.states_bytes),
-      format_bytes(plan.weights_bytes), format_bytes(plan.workspace_bytes),
-      format_bytes(plan.runtime_bytes), format_bytes(plan.bytes_to_read),
-      format_bytes(plan.disk_bytes), plan.blocks);
-}
-
-Json plan_json(const EvalPlan& plan) {
-  return {{"peak_memory_bytes", plan.peak_bytes()},
-          {"states_bytes", plan.states_bytes},
-          {"weights_bytes", plan.weights_bytes},
-          {"workspace_bytes", plan.workspace_bytes},
-          {"bytes_to_read", plan.bytes_to_read},
-          {"disk_bytes", plan.disk_bytes},
-          {"blocks", plan.blocks}};
-}
-
 void print_result(const EvalResult& result, const Json& json) {
   if (result.ppl) {
     fmt::print("perplexity      {:.4f}  ({:.4f} nats per token)\n", *result.ppl,
@@ -86,15 +63,6 @@ void print_result(const EvalResult& result, const Json& json) {
              format_bytes(json["peak_rss_bytes"].get<int64_t>()), format_bytes(result.bytes_read),
              format_bytes(json["checkpoint_bytes"].get<int64_t>()));
 }
-
-/// A checkpoint that is evaluated, or compared with.
-struct Opened {
-  explicit Opened(const std::filesystem::path& folder)
-      : checkpoint(Checkpoint::open(folder)), model(open_model(checkpoint)) {}
-
-  Checkpoint checkpoint;
-  std::unique_ptr<Model> model;
-};
 
 LearnedParameters learned_parameters(const EvalArguments& args) {
   LearnedParameters learned;
@@ -167,7 +135,7 @@ Json result_json(const EvalArguments& args, const Chosen& chosen, const Checkpoi
   Json json{{"model", args.model.string()},
             {"mode", chosen.mode},
             {"quant_type", chosen.quant_type},
-            {"data", args.text.file.empty() ? "wikitext2_test" : args.text.file},
+            {"data", args.text.name()},
             {"seq_len", windows.seq_len},
             {"chunks", windows.count()},
             {"tokens", tokens},
@@ -259,19 +227,9 @@ std::function<void()> add_eval(CLI::App& app) {
                  "model to compare with: KL divergence, first choices, error of every block");
   app.add_flag("--reference_fake_quant", args->reference_fake_quant,
                "the same for a deployed --reference");
-  app.add_flag("--dense_attention", args->eval.dense_attention,
-               "ignore the indexer: every query sees all earlier keys");
-  app.add_flag("--mtp", args->eval.mtp, "evaluate the MTP layer too");
-  app.add_option("--begin,--start_block_idx", args->eval.begin,
-                 "first block; its input comes from --output_dir")
-      ->check(CLI::Range(int64_t{0}, int64_t{100000}));
-  app.add_option("--end,--end_block_idx", args->eval.end,
-                 "one past the last block (default: the last; the MTP layer counts after it)")
-      ->check(CLI::Range(int64_t{0}, int64_t{100000}));
+  add_pass_options(app, args->eval);
   app.add_option("--output_dir", args->eval.run_folder,
                  "keep intermediate states here, to continue from");
-  app.add_flag("--restart", args->eval.restart,
-               "throw earlier work in --output_dir away instead of continuing");
   app.add_option("--wikitext_final_out", args->eval.final_states,
                  "write the final hidden states [sequence, token, hidden] here (safetensors)");
   app.add_flag("--dry_run", args->dry_run, "print memory, disk and bytes to read, then stop");

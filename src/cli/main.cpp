@@ -28,6 +28,7 @@ constexpr std::array kCommands{
     CommandRow{"quantize", &add_quantize}, CommandRow{"train", &add_train},
     CommandRow{"deploy", &add_deploy},     CommandRow{"eval", &add_eval},
     CommandRow{"inspect", &add_inspect},   CommandRow{"report", &add_report},
+    CommandRow{"extract", &add_extract},
 };
 
 /// "--quant-type=x" becomes "--quant_type=x"; "plan COMMAND ..." becomes "COMMAND ... --dry_run".

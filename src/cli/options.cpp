@@ -74,6 +74,16 @@ Corpus TextOptions::read() const {
                      parse_text_format(format));
 }
 
+std::string TextOptions::name() const {
+  return file.empty() ? default_file_.substr(0, default_file_.find('.')) : file;
+}
+
+void add_nsamples_option(CLI::App& app, int64_t& nsamples) {
+  app.add_option("--nsamples", nsamples, "sequences to calibrate on")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+}
+
 std::filesystem::path shipped_file(const std::string& name) {
   const auto folder = std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path();
   for (const char* place : {"data", "share/blockptq"}) {

@@ -41,10 +41,15 @@ struct TextOptions {
   /// `default_file`: name of the shipped text.
   void add_to(CLI::App& app, const std::string& default_file, int64_t default_seq_len);
   Corpus read() const;
+  /// For results: the file, or the name of the shipped text.
+  std::string name() const;
 
  private:
   std::string default_file_;
 };
+
+/// "--nsamples N" of calibration text.
+void add_nsamples_option(CLI::App& app, int64_t& nsamples);
 
 /// A file that the program ships with (data/ of the project, share/blockptq/ of an installation).
 std::filesystem::path shipped_file(const std::string& name);

@@ -29,21 +29,6 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-Route make_route(const Model& model, const EvalOptions& options) {
-  const ModelSpec& spec = model.spec();
-  check(!options.mtp || spec.mtp_layers > 0, "--mtp: the checkpoint has no MTP layer");
-  const int64_t last = spec.blocks + (options.mtp ? 1 : 0);
-  Route route;
-  route.end = options.end < 0 ? last : options.end;
-  route.begin = options.begin;
-  check(route.begin >= 0 && route.begin <= route.end && route.end <= last,
-        "--begin {} --end {}: expected 0 <= begin <= end <= {}{}", options.begin, route.end, last,
-        options.mtp || spec.mtp_layers == 0 ? "" : " (one more with --mtp)");
-  route.head = route.end >= spec.blocks;
-  route.mtp = route.end > spec.blocks;
-  return route;
-}
-
 /// ||x - reference||^2 / ||reference||^2, sequence by sequence.
 double relative_error(const at::Tensor& x_CLD, const at::Tensor& reference_CLD) {
   double error = 0;
@@ -120,15 +105,9 @@ Evaluation::Evaluation(const Subject& subject, const Subject* reference,
 /// The states that enter route_.begin as an earlier run left them; undefined: the embeddings do.
 at::Tensor Evaluation::open_states() {
   if (!options_.run_folder.empty()) {
-    const Json description{{"command", "eval"},
-                           {"model", subject_.checkpoint.fingerprint()},
-                           {"arithmetic", subject_.arithmetic.description},
-                           {"text", options_.text_fingerprint},
-                           {"windows", windows_.count()},
-                           {"seq_len", windows_.seq_len},
-                           {"dtype", options_.type == at::kFloat ? "fp32" : "bf16"},
-                           {"attention", options_.dense_attention ? "dense" : "as the model says"}};
-    folder_ = std::make_unique<RunFolder>(options_.run_folder, description, options_.restart);
+    folder_ = std::make_unique<RunFolder>(options_.run_folder,
+                                          run_description("eval", subject_, windows_, options_),
+                                          options_.restart);
     const auto saved = folder_->newest_states(std::min(route_.end, subject_.model.spec().blocks));
     if (saved && *saved >= route_.begin) {
       route_.begin = *saved;
@@ -242,39 +221,66 @@ EvalResult Evaluation::run() {
 
 }  // namespace
 
+Route make_route(const Model& model, const PassSettings& settings) {
+  const ModelSpec& spec = model.spec();
+  check(!settings.mtp || spec.mtp_layers > 0, "--mtp: the checkpoint has no MTP layer");
+  const int64_t last = spec.blocks + (settings.mtp ? 1 : 0);
+  Route route;
+  route.end = settings.end < 0 ? last : settings.end;
+  route.begin = settings.begin;
+  check(route.begin >= 0 && route.begin <= route.end && route.end <= last,
+        "--begin {} --end {}: expected 0 <= begin <= end <= {}{}", settings.begin, route.end, last,
+        settings.mtp || spec.mtp_layers == 0 ? "" : " (one more with --mtp)");
+  route.head = route.end >= spec.blocks;
+  route.mtp = route.end > spec.blocks;
+  return route;
+}
+
+Json run_description(const std::string& command, const Subject& subject,
+                     const TokenWindows& windows, const PassSettings& settings) {
+  return {{"command", command},
+          {"model", subject.checkpoint.fingerprint()},
+          {"arithmetic", subject.arithmetic.description},
+          {"text", settings.text_fingerprint},
+          {"windows", windows.count()},
+          {"seq_len", windows.seq_len},
+          {"dtype", settings.type == at::kFloat ? "fp32" : "bf16"},
+          {"attention", settings.dense_attention ? "dense" : "as the model says"}};
+}
+
 EvalPlan plan_evaluation(const Subject& subject, const Subject* reference, int64_t windows,
-                         int64_t seq_len, const EvalOptions& options) {
+                         int64_t seq_len, const PassSettings& settings) {
   const Model& model = subject.model;
-  const Route route = make_route(model, options);
-  const auto pieces = route_pieces(model, route, options.type);
-  const PieceLoader loader(subject.checkpoint, options.type, options.device,
+  const Route route = make_route(model, settings);
+  const auto pieces = route_pieces(model, route, settings.type);
+  const PieceLoader loader(subject.checkpoint, settings.type, settings.device,
                            subject.arithmetic.transform, subject.arithmetic.integers);
   const int64_t passes = reference == nullptr ? 1 : 2;
   if (reference != nullptr) {
     check_comparable(subject, *reference);
-    check(options.run_folder.empty() && options.begin == 0,
+    check(settings.run_folder.empty() && settings.begin == 0,
           "--reference: a comparison runs in one piece; leave --output_dir and --begin out");
   }
   EvalPlan plan;
   const int64_t states = windows * seq_len * model.spec().hidden_size *
-                         static_cast<int64_t>(at::elementSize(options.type));
+                         static_cast<int64_t>(at::elementSize(settings.type));
   plan.states_bytes = 2 * states * passes;
-  plan.disk_bytes = options.run_folder.empty() ? 0 : 2 * states;
+  plan.disk_bytes = settings.run_folder.empty() ? 0 : 2 * states;
   plan.runtime_bytes = kRuntimeBytes;
   plan.blocks = route.end - route.begin;
   plan.bytes_to_read = stored_bytes(subject.checkpoint, pieces);
   if (reference != nullptr) {
     plan.bytes_to_read +=
-        stored_bytes(reference->checkpoint, route_pieces(reference->model, route, options.type));
+        stored_bytes(reference->checkpoint, route_pieces(reference->model, route, settings.type));
   }
   for (const PieceSpec& piece : pieces) {
     plan.weights_bytes = std::max(plan.weights_bytes, 2 * passes * loader.loaded_bytes(piece));
   }
   const int64_t fixed = plan.states_bytes + plan.weights_bytes + kRuntimeBytes;
-  const int64_t room = options.max_memory > 0 ? options.max_memory - fixed : kMaxWorkspace;
+  const int64_t room = settings.max_memory > 0 ? settings.max_memory - fixed : kMaxWorkspace;
   check(room >= kMinWorkspace,
         "--max_memory {}: expected at least {} ({} hidden states, {} weights, {} for the program)",
-        format_bytes(options.max_memory), format_bytes(fixed + kMinWorkspace),
+        format_bytes(settings.max_memory), format_bytes(fixed + kMinWorkspace),
         format_bytes(plan.states_bytes), format_bytes(plan.weights_bytes),
         format_bytes(kRuntimeBytes));
   plan.workspace_bytes = std::min(room, kMaxWorkspace);

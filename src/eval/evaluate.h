@@ -18,17 +18,22 @@
 
 namespace blockptq {
 
-struct EvalOptions {
+/// What of a model is passed over a text, how, and where the work is kept.
+struct PassSettings {
   at::ScalarType type = at::kBFloat16;  ///< compute type: bf16 or fp32
   at::Device device = at::kCPU;
   bool dense_attention = false;  ///< ignore the indexer
-  bool mtp = false;              ///< evaluate the MTP layer too
-  int64_t begin = 0;  ///< first block; the states that enter it come from the run folder unless 0
-  int64_t end = -1;   ///< one past the last block, MTP layers counted after the last; -1: all
+  bool mtp = false;              ///< the MTP layer too
+  int64_t begin = 0;             ///< first block
+  int64_t end = -1;  ///< one past the last block, MTP layers counted after the last; -1: all
   std::filesystem::path run_folder;  ///< empty: none
   bool restart = false;
-  std::string text_fingerprint;  ///< of the evaluated text, for the run folder
+  std::string text_fingerprint;  ///< of the text, for the run folder
   int64_t max_memory = 0;        ///< bytes; 0: no bound
+};
+
+/// The states that enter `begin` come from the run folder unless it is 0.
+struct EvalOptions : PassSettings {
   std::filesystem::path
       final_states;  ///< where to write the normalised final states; empty: nowhere
   /// Called with the index of a finished block and its output [C, L, D].
@@ -67,7 +72,14 @@ struct EvalPlan {
 
 /// Error when `max_memory` cannot hold it. `reference`: null, or what is evaluated beside.
 EvalPlan plan_evaluation(const Subject& subject, const Subject* reference, int64_t windows,
-                         int64_t seq_len, const EvalOptions& options);
+                         int64_t seq_len, const PassSettings& settings);
+
+/// The blocks of the settings; Error for begin or end outside the model, and for an MTP layer that
+/// it does not have.
+Route make_route(const Model& model, const PassSettings& settings);
+/// Identifies the run of `command` in its folder.
+Json run_description(const std::string& command, const Subject& subject,
+                     const TokenWindows& windows, const PassSettings& settings);
 
 /// Evaluates `subject`, and compares it with `reference` unless that is null: both pass each block
 /// before the next one is touched. Error for begin or end outside the model, for states that are

@@ -29,12 +29,14 @@ void append(std::vector<PieceSpec>& pieces, std::vector<PieceSpec> more) {
   std::move(more.begin(), more.end(), std::back_inserter(pieces));
 }
 
-/// The pieces of an output head: its norm, then the tiles of its matrix.
+/// The pieces of an output head: its norm, then the tiles of its matrix if `logits`.
 std::vector<PieceSpec> head_pieces(const std::vector<ModelTensor>& table, Unit unit,
-                                   at::ScalarType type) {
-  const ModelTensor& head = head_weight(table, unit);
+                                   at::ScalarType type, bool logits) {
   std::vector<PieceSpec> pieces{one_tensor(tensor_of(table, unit, "norm"))};
-  append(pieces, row_pieces(head, head_tile_rows(head, type)));
+  if (logits) {
+    const ModelTensor& head = head_weight(table, unit);
+    append(pieces, row_pieces(head, head_tile_rows(head, type)));
+  }
   return pieces;
 }
 
@@ -56,12 +58,12 @@ std::vector<PieceSpec> route_pieces(const Model& model, const Route& route, at::
   const int64_t blocks = model.spec().blocks;
   std::vector<PieceSpec> pieces = block_pieces(table, route.begin, std::min(route.end, blocks));
   if (route.head) {
-    append(pieces, head_pieces(table, Unit::head, type));
+    append(pieces, head_pieces(table, Unit::head, type, route.logits));
   }
   if (route.mtp) {
     pieces.push_back(mtp_input_piece(table));
     append(pieces, block_pieces(table, blocks, blocks + 1));
-    append(pieces, head_pieces(table, Unit::mtp_head, type));
+    append(pieces, head_pieces(table, Unit::mtp_head, type, route.logits));
   }
   return pieces;
 }

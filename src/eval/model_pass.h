@@ -32,6 +32,7 @@ struct Route {
   int64_t end = 0;
   bool head = false;  ///< the run reaches the end of the model
   bool mtp = false;
+  bool logits = true;  ///< with the matrices of the output heads
 };
 
 struct PassOptions {

@@ -85,7 +85,7 @@ RunFolder::RunFolder(const std::filesystem::path& folder, const Json& descriptio
     check_same_run(path, parse_json(read_file(path), path.string()), description);
     return;
   }
-  for (const char* prefix : {"states_", "unit_", "quant_parameters_", "journal."}) {
+  for (const char* prefix : {"states_", "block_", "unit_", "quant_parameters_", "journal."}) {
     remove_files(folder, prefix);
   }
   write_file_atomically(path, description.dump(2) + "\n");

@@ -1,0 +1,30 @@
+// What commands share that pass a text through a checkpoint, block by block.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <memory>
+
+#include "base/json.h"
+#include "checkpoint/checkpoint.h"
+#include "eval/evaluate.h"
+#include "models/families.h"
+
+namespace blockptq::cli {
+
+/// A checkpoint and what the program knows of it.
+struct Opened {
+  explicit Opened(const std::filesystem::path& folder)
+      : checkpoint(Checkpoint::open(folder)), model(open_model(checkpoint)) {}
+
+  Checkpoint checkpoint;
+  std::unique_ptr<Model> model;
+};
+
+/// The range of blocks, the MTP layer, the indexer and --restart.
+void add_pass_options(CLI::App& app, PassSettings& settings);
+
+void print_plan(const EvalPlan& plan);
+Json plan_json(const EvalPlan& plan);
+
+}  // namespace blockptq::cli
