@@ -125,7 +125,7 @@ Recipe deployed_recipe(const Checkpoint& checkpoint, const Model& model,
   for (const auto& [role, names_by_bits] : roles) {
     recipe = with_role(std::move(recipe), role, names_by_bits);
   }
-  if (options.int8_cache.value_or(folder_cache_is_int8(checkpoint))) {
+  if (options.int8_cache ? *options.int8_cache : folder_cache_is_int8(checkpoint)) {
     const Recipe preset = Recipe::preset("w8a8c8");
     for (const char* point : kCachePoints) {
       recipe = recipe.with_cache(point, preset.cache(point));
