@@ -25,9 +25,24 @@ std::string section(const char* id, const char* title, const char* lead, const s
                      title, lead, body);
 }
 
+/// A value in words: elements and members one after the other.
+std::string words(const Json& json) {
+  if (json.is_string()) {
+    return json.get<std::string>();
+  }
+  if (!json.is_structured()) {
+    return json.dump();
+  }
+  std::string text;
+  for (const auto& [key, value] : json.items()) {
+    text += fmt::format("{}{}{}", text.empty() ? "" : ", ", json.is_object() ? key + " " : "",
+                        words(value));
+  }
+  return text;
+}
+
 std::string text_of(const Json& json) {
-  return escape_html(json.is_string() ? json.get<std::string>()
-                                      : json.dump(-1, ' ', false, Json::error_handler_t::replace));
+  return escape_html(words(json));
 }
 
 /// One table row per element of the array at `pointer`; `name`: key of the first cell, as text.
@@ -235,16 +250,19 @@ std::string sizes(const Json& data) {
   const auto value = [&](const char* key, Show how) {
     return value_html(data, std::string("/sizes/") + key, how);
   };
-  return section("sizes", "Sizes", "Bytes of the folders and of the process.",
+  const std::string weights =
+      table(data, "/bits", "bits", "bits",
+            {{"weights", "weights", Show::count}, {"mean error", "relative_error", Show::number}});
+  return section("sizes", "Sizes",
+                 data["sizes"].empty() ? "Bytes are known when the run has ended."
+                                       : "Bytes of the folders and of the process.",
                  pairs({{"source checkpoint", value("checkpoint_bytes", Show::bytes)},
                         {"quantized checkpoint", value("output_bytes", Show::bytes)},
                         {"quantized / source", value("output_share", Show::percent)},
                         {"read from the source", value("bytes_read", Show::bytes)},
                         {"read / source", value("read_share", Show::percent)},
                         {"peak memory", value("peak_rss_bytes", Show::bytes)}}) +
-                     table(data, "/bits", "bits", "bits",
-                           {{"weights", "weights", Show::count},
-                            {"mean error", "relative_error", Show::number}}));
+                     (data["bits"].empty() ? "" : weights));
 }
 
 std::string times(const Json& data) {
