@@ -17,7 +17,7 @@ from blockptq_testing.models import SHIPPED
 from blockptq_testing.program import run_blockptq
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "google-chrome"))), None)
-VOID = {"meta", "link", "br", "hr", "img", "input"}
+VOID = {"meta", "wbr"}
 
 
 class Page(HTMLParser):

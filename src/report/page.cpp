@@ -204,6 +204,16 @@ std::string worst_units(const Json& data) {
           rows + "</tbody></table></div>");
 }
 
+/// A name that lines break after its dots.
+std::string breakable(const Json& name) {
+  std::string html;
+  for (const char c : text_of(name)) {
+    html += c;
+    html += c == '.' ? "<wbr>" : "";
+  }
+  return html;
+}
+
 std::string weight_card(const Json& data, size_t index) {
   const Json& weight = data["worst_weights"][index];
   const std::string pointer = fmt::format("/worst_weights/{}/", index);
@@ -214,7 +224,7 @@ std::string weight_card(const Json& data, size_t index) {
       "small></div>"
       "<div>{}<small><span>least</span><span>codes</span><span>most</span></small></div></div></"
       "div>",
-      text_of(weight["name"]), value_html(data, pointer + "bits", Show::count),
+      breakable(weight["name"]), value_html(data, pointer + "bits", Show::count),
       value_html(data, pointer + "relative_error", Show::number),
       histogram(weight["weight_histogram"], "histogram of the weights"),
       histogram(weight["code_histogram"], "histogram of the codes"));
