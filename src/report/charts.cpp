@@ -234,6 +234,7 @@ std::string heat_map(const Grid& grid, const std::vector<Cell>& cells, const Lay
     }
   }
   std::vector<int> colours;
+  colours.reserve(layer.values.size());
   for (const double value : layer.values) {
     const double share = high > low ? std::log(value / low) / std::log(high / low) : 0.5;
     colours.push_back(std::isnan(value)     ? -1

@@ -22,8 +22,10 @@ using testing::IsEmpty;
 using testing::StartsWith;
 
 std::vector<std::string> names(const RunData& run) {
+  const std::vector<Finding> findings = find_suspicious(run);
   std::vector<std::string> result;
-  for (const Finding& finding : find_suspicious(run)) {
+  result.reserve(findings.size());
+  for (const Finding& finding : findings) {
     result.push_back(finding.check);
   }
   return result;
