@@ -17,7 +17,7 @@ from blockptq_testing.models import SHIPPED
 from blockptq_testing.program import run_blockptq
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "google-chrome"))), None)
-VOID = {"meta", "link", "br", "hr", "img", "input"}
+VOID = {"meta", "wbr"}
 
 
 class Page(HTMLParser):
@@ -228,14 +228,15 @@ def browse(page: Path, profile: Path) -> tuple[str, list[str]]:
 
 
 # Points at the first and the last expert of the second map, and writes what the page says of them.
-POINT = """<script>
+POINT = """<script>{
 const map = document.getElementById("heat_error"), box = map.getBoundingClientRect();
 const [left, top, width, height] = map.dataset.grid.split(" ").map(Number);
 const scale = box.width / map.viewBox.baseVal.width;
 const point = (column) => map.dispatchEvent(new PointerEvent("pointermove", {
   clientX: box.left + (left + (column + 0.5) * width) * scale, clientY: box.top + (top + 0.5 * height) * scale}));
+point(0);
 point(15);
-</script></body>"""
+}</script></body>"""
 
 
 @needs_chromium

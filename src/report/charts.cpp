@@ -234,6 +234,7 @@ std::string heat_map(const Grid& grid, const std::vector<Cell>& cells, const Lay
     }
   }
   std::vector<int> colours;
+  colours.reserve(layer.values.size());
   for (const double value : layer.values) {
     const double share = high > low ? std::log(value / low) / std::log(high / low) : 0.5;
     colours.push_back(std::isnan(value)     ? -1
@@ -243,8 +244,10 @@ std::string heat_map(const Grid& grid, const std::vector<Cell>& cells, const Lay
   }
   return fmt::format(
       R"(<figure><figcaption><b>{}</b>{}</figcaption><div class="scroll">)"
-      R"(<svg class="heat" id="{}" style="min-width:{:.0f}px" viewBox="0 0 {:.1f} {:.1f}" role="img" aria-label="{}" )"
-      R"(data-grid="{} {} {:.3f} {:.3f}" data-rows="{}">{}{}{}</svg></div><output></output></figure>)",
+      R"(<svg class="heat" id="{}" style="min-width:{:.0f}px" viewBox="0 0 {:.1f} {:.1f}" )"
+      R"(role="img" aria-label="{}" )"
+      R"(data-grid="{} {} {:.3f} {:.3f}" data-rows="{}">{}{}{}</svg></div>)"
+      R"(<output></output></figure>)",
       layer.title, legend(layer, low, high > 0 ? high : kNaN), layer.id,
       std::min(grid.width(), 620.0), grid.width(), grid.height(), layer.title, kAxis, kAxis / 2,
       grid.cell_width, grid.cell_height, fmt::join(grid.rows, " "), axis_labels(grid),
@@ -329,7 +332,8 @@ std::string histogram(const Json& counts, const std::string& title) {
     }
   }
   return fmt::format(
-      R"(<svg class="bars" viewBox="0 0 {} 41" preserveAspectRatio="none" role="img" aria-label="{}"><path d="{}"/></svg>)",
+      R"(<svg class="bars" viewBox="0 0 {} 41" preserveAspectRatio="none" role="img" )"
+      R"(aria-label="{}"><path d="{}"/></svg>)",
       counts.size(), escape_html(title), path);
 }
 

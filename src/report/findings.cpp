@@ -30,27 +30,35 @@ std::string listed(const std::vector<std::string>& names, std::string_view noun)
                            names.size() - kListed);
 }
 
+std::string name_of(const UnitEntry& unit) {
+  return fmt::format("block {} {}", unit.block, unit.unit);
+}
+
+/// One sentence about all of `names`, or none.
+Texts about(std::string_view what, const std::vector<std::string>& names) {
+  return names.empty() ? Texts() : Texts{listed(names, what) + "."};
+}
+
 Texts not_a_number(const RunData& run) {
-  Texts texts;
+  std::vector<std::string> names;
   for (const UnitEntry& unit : run.units) {
     const bool weights =
         std::all_of(unit.weights.begin(), unit.weights.end(),
                     [](const WeightEntry& weight) { return std::isfinite(weight.relative_error); });
     if (!weights || !std::isfinite(unit.loss_before) || !std::isfinite(unit.loss_after)) {
-      texts.push_back(
-          fmt::format("Block {}, {}: an error is not a number.", unit.block, unit.unit));
+      names.push_back(name_of(unit));
     }
   }
   for (const BlockEntry& block : run.blocks) {
     if (!std::isfinite(block.relative_error) || !std::isfinite(block.held_out_error.value_or(0))) {
-      texts.push_back(fmt::format("Block {}: its relative error is not a number.", block.block));
+      names.push_back(fmt::format("block {}", block.block));
     }
   }
   if (run.held_out && !std::isfinite(run.held_out->kl + run.held_out->ppl +
                                      run.held_out->float_ppl + run.held_out->top1_agreement)) {
-    texts.emplace_back("A metric on the held-out text is not a number.");
+    names.emplace_back("held-out text");
   }
-  return texts;
+  return about("Errors or metrics that are not numbers:", names);
 }
 
 Texts kl_above(const RunData& run, double low, double high) {
@@ -89,34 +97,27 @@ Texts high_error(const RunData& run) {
       names.push_back(fmt::format("{} ({:.3g})", block.block, block.relative_error));
     }
   }
-  return names.empty() ? Texts() : Texts{listed(names, "High relative error: block") + "."};
+  return about("High relative error: block", names);
 }
 
 Texts no_tokens(const RunData& run) {
-  std::map<int64_t, std::vector<std::string>> experts;
-  Texts texts;
+  std::vector<std::string> names;
   for (const UnitEntry& unit : run.units) {
-    if (unit.tokens == 0 && unit.expert) {
-      experts[unit.block].push_back(std::to_string(*unit.expert));
-    } else if (unit.tokens == 0) {
-      texts.push_back(fmt::format("Block {}, {}: saw no token.", unit.block, unit.unit));
+    if (unit.tokens == 0) {
+      names.push_back(name_of(unit));
     }
   }
-  for (const auto& [block, numbers] : experts) {
-    texts.push_back(fmt::format("Block {}: {} saw no token.", block,
-                                listed(numbers, numbers.size() == 1 ? "expert" : "experts")));
-  }
-  return texts;
+  return about("No calibration token reached:", names);
 }
 
 Texts worse(const RunData& run) {
   std::vector<std::string> names;
   for (const UnitEntry& unit : run.units) {
     if (unit.loss_after > unit.loss_before) {
-      names.push_back(fmt::format("block {} {}", unit.block, unit.unit));
+      names.push_back(name_of(unit));
     }
   }
-  return names.empty() ? Texts() : Texts{listed(names, "Worse than plain rounding:") + "."};
+  return about("Worse than plain rounding:", names);
 }
 
 std::map<std::string, size_t> fallbacks(const RunData& run) {

@@ -22,8 +22,10 @@ using testing::IsEmpty;
 using testing::StartsWith;
 
 std::vector<std::string> names(const RunData& run) {
+  const std::vector<Finding> findings = find_suspicious(run);
   std::vector<std::string> result;
-  for (const Finding& finding : find_suspicious(run)) {
+  result.reserve(findings.size());
+  for (const Finding& finding : findings) {
     result.push_back(finding.check);
   }
   return result;
@@ -81,7 +83,11 @@ TEST(Findings, ManyExpertsWithoutTokensAreOneSentence) {
   }
   const auto findings = find_suspicious(finished_run(lines));
   ASSERT_EQ(findings.size(), 1);
-  EXPECT_EQ(findings[0].text, "Block 1: experts 2, 3, 4, 5, 6, 7, 8, 9 and 12 more saw no token.");
+  EXPECT_EQ(
+      findings[0].text,
+      "No calibration token reached: block 1 expert 2, block 1 expert 3, block 1 expert 4, block 1 "
+      "expert 5, block 1 expert 6, block 1 expert 7, block 1 expert 8, block 1 expert 9 and "
+      "12 more.");
 }
 
 TEST(Findings, TheWorstDecides) {

@@ -25,9 +25,24 @@ std::string section(const char* id, const char* title, const char* lead, const s
                      title, lead, body);
 }
 
+/// A value in words: elements and members one after the other.
+std::string words(const Json& json) {
+  if (json.is_string()) {
+    return json.get<std::string>();
+  }
+  if (!json.is_structured()) {
+    return json.dump();
+  }
+  std::string text;
+  for (const auto& [key, value] : json.items()) {
+    text += fmt::format("{}{}{}", text.empty() ? "" : ", ", json.is_object() ? key + " " : "",
+                        words(value));
+  }
+  return text;
+}
+
 std::string text_of(const Json& json) {
-  return escape_html(json.is_string() ? json.get<std::string>()
-                                      : json.dump(-1, ' ', false, Json::error_handler_t::replace));
+  return escape_html(words(json));
 }
 
 /// One table row per element of the array at `pointer`; `name`: key of the first cell, as text.
@@ -189,6 +204,16 @@ std::string worst_units(const Json& data) {
           rows + "</tbody></table></div>");
 }
 
+/// A name that lines break after its dots.
+std::string breakable(const Json& name) {
+  std::string html;
+  for (const char c : text_of(name)) {
+    html += c;
+    html += c == '.' ? "<wbr>" : "";
+  }
+  return html;
+}
+
 std::string weight_card(const Json& data, size_t index) {
   const Json& weight = data["worst_weights"][index];
   const std::string pointer = fmt::format("/worst_weights/{}/", index);
@@ -199,7 +224,7 @@ std::string weight_card(const Json& data, size_t index) {
       "small></div>"
       "<div>{}<small><span>least</span><span>codes</span><span>most</span></small></div></div></"
       "div>",
-      text_of(weight["name"]), value_html(data, pointer + "bits", Show::count),
+      breakable(weight["name"]), value_html(data, pointer + "bits", Show::count),
       value_html(data, pointer + "relative_error", Show::number),
       histogram(weight["weight_histogram"], "histogram of the weights"),
       histogram(weight["code_histogram"], "histogram of the codes"));
@@ -235,16 +260,19 @@ std::string sizes(const Json& data) {
   const auto value = [&](const char* key, Show how) {
     return value_html(data, std::string("/sizes/") + key, how);
   };
-  return section("sizes", "Sizes", "Bytes of the folders and of the process.",
+  const std::string weights =
+      table(data, "/bits", "bits", "bits",
+            {{"weights", "weights", Show::count}, {"mean error", "relative_error", Show::number}});
+  return section("sizes", "Sizes",
+                 data["sizes"].empty() ? "Bytes are known when the run has ended."
+                                       : "Bytes of the folders and of the process.",
                  pairs({{"source checkpoint", value("checkpoint_bytes", Show::bytes)},
                         {"quantized checkpoint", value("output_bytes", Show::bytes)},
                         {"quantized / source", value("output_share", Show::percent)},
                         {"read from the source", value("bytes_read", Show::bytes)},
                         {"read / source", value("read_share", Show::percent)},
                         {"peak memory", value("peak_rss_bytes", Show::bytes)}}) +
-                     table(data, "/bits", "bits", "bits",
-                           {{"weights", "weights", Show::count},
-                            {"mean error", "relative_error", Show::number}}));
+                     (data["bits"].empty() ? "" : weights));
 }
 
 std::string times(const Json& data) {

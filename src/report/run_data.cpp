@@ -27,6 +27,7 @@ double number_or_nan(const JsonView& view, const char* key) {
 
 std::vector<int64_t> counts(const JsonView& view) {
   std::vector<int64_t> values;
+  values.reserve(view.size());
   for (size_t i = 0; i < view.size(); ++i) {
     values.push_back(view.at(i).integer(0));
   }
