@@ -293,7 +293,7 @@ BlockReport CalibrationRun::report_block(int64_t block, double seconds) const {
 void CalibrationRun::normalize(PieceStream& stream) {
   const at::Tensor norm_D = stream.next().only().clone();
   for (TextStates& text : states_) {
-    for (at::Tensor states : {text.float_CLD, text.quant_CLD}) {
+    for (const at::Tensor& states : {text.float_CLD, text.quant_CLD}) {
       for (int64_t c = 0; c < states.size(0); ++c) {
         states[c].copy_(nn::rms_norm(states[c], norm_D, model_.spec().rms_norm_eps));
       }

@@ -121,6 +121,7 @@ void learn_clips(const CalibrationContext& context, const FakeQuantExec& quant_e
     return;
   }
   std::vector<at::Tensor> parameters;
+  parameters.reserve(learned.size());
   for (const Learned& entry : learned) {
     parameters.push_back(entry.theta_O);
   }
