@@ -74,9 +74,9 @@ TEST(PageData, TotalsByHand) {
 
 TEST(PageData, WorstWeightsFirst) {
   std::vector<Json> lines = good_lines();
-  lines[0]["weights"] = {weight("small", 0.1), weight("broken", 0.0)};
+  lines[0]["weights"] = Json::array({weight("small", 0.1), weight("broken", 0.0)});
   lines[0]["weights"][1]["relative_error"] = nullptr;
-  lines[3]["weights"] = {weight("large", 0.2)};
+  lines[3]["weights"] = Json::array({weight("large", 0.2)});
   const Json data = page_data(finished_run(lines), "run");
   ASSERT_EQ(data["worst_weights"].size(), 3);
   EXPECT_EQ(data["worst_weights"][0]["name"], "broken");
@@ -108,7 +108,7 @@ TEST(Page, NothingOfARunIsMarkup) {
   const std::string evil = "<img src=x onerror=alert(1)>\"'&";
   Json unit = unit_line(0, evil, 4, 1, 0.5);
   unit["fallback"] = evil;
-  unit["weights"] = {weight(evil, 0.5)};
+  unit["weights"] = Json::array({weight(evil, 0.5)});
   const Json description{{evil, evil},
                          {"recipe", {{"linears", {{{evil, evil}}}}, {"cache", {{evil, evil}}}}}};
   const Json result{{"model", evil}, {evil, evil}, {"environment", {{evil, evil}}}};
