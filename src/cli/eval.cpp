@@ -10,12 +10,12 @@
 #include "base/size.h"
 #include "base/system.h"
 #include "cli/command.h"
+#include "cli/job.h"
 #include "cli/options.h"
 #include "cli/pass_options.h"
 #include "cli/quant_options.h"
 #include "eval/deployed.h"
 #include "eval/evaluate.h"
-#include "report/progress_bar.h"
 #include "text/tokenizer.h"
 #include "text/windows.h"
 
@@ -130,7 +130,7 @@ Arithmetic reference_arithmetic(const EvalArguments& args, const Opened& opened)
 }
 
 Json result_json(const EvalArguments& args, const Chosen& chosen, const Checkpoint& checkpoint,
-                 const TokenWindows& windows, const EvalResult& result) {
+                 const TokenWindows& windows, const EvalResult& result, int64_t rss) {
   const int64_t tokens = windows.count() * windows.seq_len;
   Json json{{"model", args.model.string()},
             {"mode", chosen.mode},
@@ -141,7 +141,7 @@ Json result_json(const EvalArguments& args, const Chosen& chosen, const Checkpoi
             {"tokens", tokens},
             {"seconds", result.seconds},
             {"tokens_per_second", static_cast<double>(tokens) / result.seconds},
-            {"peak_rss_bytes", peak_rss_bytes()},
+            {"peak_rss_bytes", rss},
             {"bytes_read", result.bytes_read},
             {"checkpoint_bytes", checkpoint.total_bytes()}};
   if (result.ppl) {
@@ -164,7 +164,8 @@ Json result_json(const EvalArguments& args, const Chosen& chosen, const Checkpoi
 
 void run_eval(EvalArguments& args) {
   args.compute.apply_threads();
-  args.eval.device = args.compute.resolve_device();
+  Job job(args.compute);
+  args.eval.ranks = job.size();
   args.eval.type = args.compute.resolve_dtype();
   args.eval.max_memory = args.compute.resolve_max_memory();
   const Opened opened(args.model);
@@ -187,13 +188,23 @@ void run_eval(EvalArguments& args) {
     write_json(args.json, plan_json(plan));
     return;
   }
-  const EvalResult result = [&] {
-    ProgressBar progress(stderr);
-    return evaluate(subject, reference.get(), windows, args.eval, progress);
-  }();
-  const Json json = result_json(args, chosen, opened.checkpoint, windows, result);
-  print_result(result, json);
-  write_json(args.json, json);
+  EvalResult result;
+  job.run([&](Ranks& ranks, at::Device device) {
+    const auto progress = progress_of(ranks);
+    EvalOptions options = args.eval;
+    options.device = device;
+    EvalResult own = evaluate(subject, reference.get(), windows, options, *progress, ranks);
+    if (ranks.rank() == 0 || job.processes().shared()) {
+      result = std::move(own);
+    }
+  });
+  result.bytes_read = sum(job.processes(), result.bytes_read);
+  const int64_t rss = maximum(job.processes(), peak_rss_bytes());
+  if (job.speaks()) {
+    const Json json = result_json(args, chosen, opened.checkpoint, windows, result, rss);
+    print_result(result, json);
+    write_json(args.json, json);
+  }
 }
 
 }  // namespace

@@ -3,13 +3,36 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <charconv>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/size.h"
+#include "run/job_place.h"
 
 namespace blockptq::cli {
+namespace {
+
+at::Device parse_device(const std::string& name) {
+  if (name == "cpu") {
+    return at::kCPU;
+  }
+  const std::string digits = name.starts_with("cuda:") ? name.substr(5) : name;
+  int index = -1;
+  const auto [end, status] = std::from_chars(digits.data(), digits.data() + digits.size(), index);
+  check(status == std::errc() && end == digits.data() + digits.size() && index >= 0,
+        "--dev: expected cpu, an index or cuda:INDEX, found '{}'", name);
+#ifdef BLOCKPTQ_CUDA
+  const int found = at::hasCUDA() ? static_cast<int>(at::getNumGPUs()) : 0;
+  check(index < found, "--dev {}: this machine shows {} CUDA devices", name, found);
+  return {at::kCUDA, static_cast<c10::DeviceIndex>(index)};
+#else
+  fail("--dev {}: this program is built without CUDA", name);
+#endif
+}
+
+}  // namespace
 
 void add_threads_option(CLI::App& app, int& threads) {
   app.add_option("--threads", threads, "CPU threads (default: OMP_NUM_THREADS, else the cores)")
@@ -23,7 +46,10 @@ void apply_threads(int threads) {
 }
 
 void ComputeOptions::add_to(CLI::App& app) {
-  app.add_option("--dev", device, "device: cpu, or a CUDA device as 0 or cuda:0")
+  app.add_option(
+         "--dev", device,
+         "device: cpu, or a CUDA device as 0 or cuda:0; several, as 0,1,2,3, share the work "
+         "of eval and quantize")
       ->capture_default_str();
   app.add_option("--dtype", dtype, "compute type")
       ->check(CLI::IsMember({"bf16", "fp32"}))
@@ -33,22 +59,23 @@ void ComputeOptions::add_to(CLI::App& app) {
                  "bound of the memory to plan for, e.g. 16GB (default: none)");
 }
 
-at::Device ComputeOptions::resolve_device() const {
-  if (device == "cpu") {
-    return at::kCPU;
+std::vector<at::Device> ComputeOptions::resolve_devices() const {
+  std::vector<at::Device> devices;
+  for (size_t begin = 0; begin <= device.size();) {
+    const size_t end = std::min(device.find(',', begin), device.size());
+    devices.push_back(parse_device(device.substr(begin, end - begin)));
+    begin = end + 1;
   }
-  const std::string digits = device.starts_with("cuda:") ? device.substr(5) : device;
-  int index = -1;
-  const auto [end, status] = std::from_chars(digits.data(), digits.data() + digits.size(), index);
-  check(status == std::errc() && end == digits.data() + digits.size() && index >= 0,
-        "--dev: expected cpu, an index or cuda:INDEX, found '{}'", device);
-#ifdef BLOCKPTQ_CUDA
-  const int found = at::hasCUDA() ? static_cast<int>(at::getNumGPUs()) : 0;
-  check(index < found, "--dev {}: this machine shows {} CUDA devices", device, found);
-  return {at::kCUDA, static_cast<c10::DeviceIndex>(index)};
-#else
-  fail("--dev {}: this program is built without CUDA", device);
-#endif
+  return devices;
+}
+
+at::Device ComputeOptions::resolve_device() const {
+  const std::vector<at::Device> devices = resolve_devices();
+  check(devices.size() == 1, "--dev {}: this command runs on one device", device);
+  const auto place = job_place();
+  check(!place, "this command runs in one process, and its launcher has started {}",
+        place ? place->size : 1);
+  return devices.front();
 }
 
 at::ScalarType ComputeOptions::resolve_dtype() const {

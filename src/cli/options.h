@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "base/json.h"
 #include "text/corpus.h"
@@ -25,7 +26,9 @@ struct ComputeOptions {
   std::string max_memory;
 
   void add_to(CLI::App& app);
-  /// Error for a device that this build or machine does not have.
+  /// Error for devices that this build or machine does not have.
+  std::vector<at::Device> resolve_devices() const;
+  /// Of a command that runs in one process on one device; Error for more.
   at::Device resolve_device() const;
   at::ScalarType resolve_dtype() const;
   int64_t resolve_max_memory() const;  ///< 0: no bound

@@ -21,24 +21,22 @@ void add_pass_options(CLI::App& app, PassSettings& settings) {
 
 void print_plan(const EvalPlan& plan) {
   fmt::print(
-      "peak memory     {} (hidden states {}, weights {}, workspace {}, program {})\n"
+      "peak memory     {}{} (hidden states {}, weights {}, exchange {}, workspace {}, program {})\n"
       "bytes to read   {}\n"
       "disk            {}\n"
       "units of work   {} blocks\n",
-      format_bytes(plan.peak_bytes()), format_bytes(plan.states_bytes),
-      format_bytes(plan.weights_bytes), format_bytes(plan.workspace_bytes),
+      format_bytes(plan.peak_bytes()), plan.exchange_bytes > 0 ? " for each device" : "",
+      format_bytes(plan.states_bytes), format_bytes(plan.weights_bytes),
+      format_bytes(plan.exchange_bytes), format_bytes(plan.workspace_bytes),
       format_bytes(plan.runtime_bytes), format_bytes(plan.bytes_to_read),
       format_bytes(plan.disk_bytes), plan.blocks);
 }
 
 Json plan_json(const EvalPlan& plan) {
-  return {{"peak_memory_bytes", plan.peak_bytes()},
-          {"states_bytes", plan.states_bytes},
-          {"weights_bytes", plan.weights_bytes},
-          {"workspace_bytes", plan.workspace_bytes},
-          {"bytes_to_read", plan.bytes_to_read},
-          {"disk_bytes", plan.disk_bytes},
-          {"blocks", plan.blocks}};
+  return {{"peak_memory_bytes", plan.peak_bytes()},  {"states_bytes", plan.states_bytes},
+          {"weights_bytes", plan.weights_bytes},     {"exchange_bytes", plan.exchange_bytes},
+          {"workspace_bytes", plan.workspace_bytes}, {"bytes_to_read", plan.bytes_to_read},
+          {"disk_bytes", plan.disk_bytes},           {"blocks", plan.blocks}};
 }
 
 }  // namespace blockptq::cli

@@ -8,19 +8,12 @@
 
 #include "base/error.h"
 #include "base/system.h"
+#include "eval/expert_exchange.h"
 #include "nn/norm.h"
 #include "nn/scatter_add.h"
 
 namespace blockptq {
 namespace {
-
-/// The tokens of each expert in their order: rows [offsets[e], offsets[e + 1]) of `tokens` and
-/// `weights`.
-struct Dispatch {
-  at::Tensor tokens;   ///< int64 [N * K]
-  at::Tensor weights;  ///< fp32 [N * K]
-  std::vector<int64_t> offsets;
-};
 
 Dispatch dispatch_tokens(const at::Tensor& experts_NK, const at::Tensor& weights_NK,
                          int64_t experts) {
@@ -38,12 +31,13 @@ Dispatch dispatch_tokens(const at::Tensor& experts_NK, const at::Tensor& weights
 }  // namespace
 
 BlockRunner::BlockRunner(const Model& model, const Exec& exec, nn::AttentionOptions attention,
-                         int64_t slice_tokens, OnStep on_step)
+                         int64_t slice_tokens, OnStep on_step, Ranks& ranks)
     : model_(model),
       exec_(exec),
       attention_(attention),
       slice_tokens_(slice_tokens),
-      on_step_(std::move(on_step)) {}
+      on_step_(std::move(on_step)),
+      ranks_(ranks) {}
 
 void BlockRunner::run(PieceStream& stream, int64_t block, at::Tensor& states_CLD) const {
   BPTQ_ASSERT(states_CLD.is_contiguous());
@@ -104,6 +98,10 @@ void BlockRunner::run_experts(PieceStream& stream, int64_t block, const at::Tens
                               const at::Tensor& weights_NK, at::Tensor& out_ND) const {
   const int64_t experts = model_.experts(block);
   const Dispatch dispatch = dispatch_tokens(experts_NK, weights_NK, experts);
+  if (ranks_.shared()) {
+    share_experts(stream, block, states_ND, norm_D, dispatch, out_ND);
+    return;
+  }
   for (int64_t e = 0; e < experts; ++e) {
     check_stop();
     const Piece piece = stream.next();
@@ -118,6 +116,44 @@ void BlockRunner::run_experts(PieceStream& stream, int64_t block, const at::Tens
     }
     on_step_(fmt::format("expert {}/{}", e + 1, experts));
   }
+}
+
+void BlockRunner::share_experts(PieceStream& stream, int64_t block, const at::Tensor& states_ND,
+                                const at::Tensor& norm_D, const Dispatch& dispatch,
+                                at::Tensor& out_ND) const {
+  const int64_t experts = model_.experts(block);
+  std::vector<int64_t> counts;
+  for (int64_t e = 0; e < experts; ++e) {
+    counts.push_back(dispatch.count(e));
+  }
+  const auto rows = [&](int64_t e) {
+    return dispatch.tokens.slice(0, dispatch.offsets[e], dispatch.offsets[e + 1]);
+  };
+  const ExpertWork work{
+      [&](int64_t e) {
+        return nn::gather_rms_norm(states_ND, rows(e), norm_D, model_.spec().rms_norm_eps);
+      },
+      [&](int64_t e, const at::Tensor& x_TD) {
+        const Piece piece = stream.next();
+        const nn::Mlp mlp = model_.expert(piece, block, e);
+        at::Tensor y_TD = at::empty_like(x_TD);
+        for (int64_t begin = 0; begin < x_TD.size(0); begin += slice_tokens_) {
+          const int64_t end = std::min(begin + slice_tokens_, x_TD.size(0));
+          const at::Tensor x = x_TD.slice(0, begin, end).to(states_ND.device());
+          y_TD.slice(0, begin, end).copy_(mlp.forward(exec_, x));
+        }
+        on_step_(fmt::format("expert {}/{}", e + 1, experts));
+        return y_TD;
+      },
+      [&](int64_t e, const at::Tensor& y_TD) {
+        if (y_TD.size(0) > 0) {
+          nn::scatter_add(out_ND, rows(e),
+                          dispatch.weights.slice(0, dispatch.offsets[e], dispatch.offsets[e + 1]),
+                          y_TD.to(out_ND.device()));
+        }
+      }};
+  exchange_experts(ranks_, counts, states_ND.size(1), exchanged_rows(states_ND.size(0)),
+                   states_ND.options(), work);
 }
 
 }  // namespace blockptq

@@ -12,6 +12,8 @@
 #include "base/log.h"
 #include "base/size.h"
 #include "checkpoint/safetensors_writer.h"
+#include "eval/expert_exchange.h"
+#include "eval/gather_states.h"
 #include "eval/head.h"
 #include "run/run_folder.h"
 
@@ -30,13 +32,19 @@ double seconds_since(Clock::time_point start) {
 }
 
 /// ||x - reference||^2 / ||reference||^2, sequence by sequence.
-double relative_error(const at::Tensor& x_CLD, const at::Tensor& reference_CLD) {
-  double error = 0;
-  double norm = 0;
+double relative_error(const at::Tensor& x_CLD, const at::Tensor& reference_CLD, Ranks& ranks) {
+  at::Tensor sums_C2 = at::empty({x_CLD.size(0), 2}, at::kDouble);
   for (int64_t c = 0; c < x_CLD.size(0); ++c) {
     const at::Tensor reference = reference_CLD[c].to(at::kFloat);
-    error += (x_CLD[c].to(at::kFloat) - reference).square().sum(at::kDouble).item<double>();
-    norm += reference.square().sum(at::kDouble).item<double>();
+    sums_C2[c][0] = (x_CLD[c].to(at::kFloat) - reference).square().sum(at::kDouble);
+    sums_C2[c][1] = reference.square().sum(at::kDouble);
+  }
+  double error = 0;
+  double norm = 0;
+  const at::Tensor all_C2 = gather_rows(ranks, sums_C2);
+  for (int64_t c = 0; c < all_C2.size(0); ++c) {
+    error += all_C2[c][0].item<double>();
+    norm += all_C2[c][1].item<double>();
   }
   return error / norm;
 }
@@ -56,13 +64,15 @@ void check_comparable(const Subject& subject, const Subject& reference) {
 /// One evaluation in progress.
 class Evaluation {
  public:
+  /// windows: of all ranks.
   Evaluation(const Subject& subject, const Subject* reference, const TokenWindows& windows,
-             const EvalOptions& options, Progress& progress);
+             const EvalOptions& options, Progress& progress, Ranks& ranks);
 
   EvalResult run();
 
  private:
-  at::Tensor open_states();
+  at::Tensor open_states(const Json& description);
+  at::Tensor take_states(int64_t saved);
   void run_block(int64_t block, EvalResult& result);
   void save_if_due(int64_t next_block);
   void measure_head(EvalResult& result);
@@ -71,7 +81,9 @@ class Evaluation {
 
   const Subject& subject_;
   const Subject* reference_;
-  const TokenWindows& windows_;
+  Ranks& ranks_;
+  const TokenWindows& all_windows_;
+  const TokenWindows windows_;  ///< of this rank
   const EvalOptions& options_;
   Progress& progress_;
   Route route_;
@@ -83,43 +95,68 @@ class Evaluation {
 };
 
 Evaluation::Evaluation(const Subject& subject, const Subject* reference,
-                       const TokenWindows& windows, const EvalOptions& options, Progress& progress)
+                       const TokenWindows& windows, const EvalOptions& options, Progress& progress,
+                       Ranks& ranks)
     : subject_(subject),
       reference_(reference),
-      windows_(windows),
+      ranks_(ranks),
+      all_windows_(windows),
+      windows_(part_of(windows, ranks.rank(), ranks.size())),
       options_(options),
       progress_(progress),
       route_(make_route(subject.model, options)),
       plan_(plan_evaluation(subject, reference, windows.count(), windows.seq_len, options)) {
   const nn::AttentionOptions attention{options.dense_attention, plan_.workspace_bytes};
-  const PassOptions pass{options.type, options.device, attention};
-  at::Tensor states = open_states();
-  pass_ = std::make_unique<ModelPass>(subject, windows, route_, pass, std::move(states));
+  PassOptions pass{options.type, options.device, attention};
+  const Json description = run_description("eval", subject, windows, options);
+  check_same_job(ranks,
+                 {{"run", description},
+                  {"blocks", {route_.begin, route_.end}},
+                  {"reference", reference == nullptr ? "" : reference->checkpoint.fingerprint()}});
+  const AbandonOnError abandon_on_error(ranks);
+  at::Tensor states = open_states(description);
+  pass_ = std::make_unique<ModelPass>(subject, windows_, route_, pass, std::move(states), ranks);
   if (reference != nullptr) {
     Route route = route_;
     route.mtp = false;
-    reference_pass_ = std::make_unique<ModelPass>(*reference, windows, route, pass, at::Tensor());
+    pass.weights = Channel::reference_weights;
+    reference_pass_ =
+        std::make_unique<ModelPass>(*reference, windows_, route, pass, at::Tensor(), ranks);
   }
 }
 
 /// The states that enter route_.begin as an earlier run left them; undefined: the embeddings do.
-at::Tensor Evaluation::open_states() {
-  if (!options_.run_folder.empty()) {
-    folder_ = std::make_unique<RunFolder>(options_.run_folder,
-                                          run_description("eval", subject_, windows_, options_),
-                                          options_.restart);
-    const auto saved = folder_->newest_states(std::min(route_.end, subject_.model.spec().blocks));
-    if (saved && *saved >= route_.begin) {
-      route_.begin = *saved;
-      log(LogLevel::info, "{}: continuing at block {}", options_.run_folder.string(), *saved);
-      return folder_->load_states(*saved)->at("states");
-    }
+/// Rank 0 has the folder.
+at::Tensor Evaluation::open_states(const Json& description) {
+  int64_t saved = -1;
+  if (!options_.run_folder.empty() && ranks_.rank() == 0) {
+    folder_ = std::make_unique<RunFolder>(options_.run_folder, description, options_.restart);
+    saved = folder_->newest_states(std::min(route_.end, subject_.model.spec().blocks)).value_or(-1);
+  }
+  broadcast(ranks_, Channel::states, &saved, sizeof(saved), 0);
+  if (saved >= route_.begin && saved >= 0) {
+    route_.begin = saved;
+    log(LogLevel::info, "{}: continuing at block {}", options_.run_folder.string(), saved);
+    return take_states(saved);
   }
   check(route_.begin == 0, "--begin {}: the states that enter this block are not in {}",
         route_.begin,
         options_.run_folder.empty() ? "any folder (give --output_dir)"
                                     : options_.run_folder.string());
   return {};
+}
+
+/// This rank's part of the states that enter block `saved`.
+at::Tensor Evaluation::take_states(int64_t saved) {
+  at::Tensor whole = folder_ ? folder_->load_states(saved)->at("states") : at::Tensor();
+  if (!ranks_.shared()) {
+    return whole;
+  }
+  at::Tensor part =
+      at::empty({windows_.count(), windows_.seq_len, subject_.model.spec().hidden_size},
+                at::TensorOptions(options_.type));
+  scatter_rows(ranks_, whole, part, 0);
+  return part;
 }
 
 void Evaluation::run_block(int64_t block, EvalResult& result) {
@@ -138,7 +175,8 @@ void Evaluation::run_block(int64_t block, EvalResult& result) {
   pass_->run_block(block, on_step);
   if (compared) {
     reference_pass_->run_block(block, on_step);
-    result.block_errors.push_back(relative_error(pass_->states(), reference_pass_->states()));
+    result.block_errors.push_back(
+        relative_error(pass_->states(), reference_pass_->states(), ranks_));
   }
   if (options_.on_block) {
     options_.on_block(block, pass_->states());
@@ -147,8 +185,13 @@ void Evaluation::run_block(int64_t block, EvalResult& result) {
 
 void Evaluation::save_if_due(int64_t next_block) {
   const int64_t last = std::min(route_.end, subject_.model.spec().blocks);
-  if (folder_ && (next_block == last || Clock::now() - last_save_ > kSaveInterval)) {
-    folder_->save_states(next_block, {{"states", pass_->states()}});
+  bool due = folder_ && (next_block == last || Clock::now() - last_save_ > kSaveInterval);
+  broadcast(ranks_, Channel::states, &due, sizeof(due), 0);
+  if (due) {
+    const at::Tensor whole = gather_rows(ranks_, pass_->states(), 0);
+    if (folder_) {
+      folder_->save_states(next_block, {{"states", whole}});
+    }
     last_save_ = Clock::now();
   }
 }
@@ -169,12 +212,14 @@ void Evaluation::measure_head(EvalResult& result) {
       measure.add(states_ND, piece.only());
     }
   }
+  const at::Tensor losses_N = gather_rows(ranks_, measure.losses());
   result.losses_CL =
-      measure.losses().view({windows_.count(), windows_.seq_len}).slice(1, 0, windows_.seq_len - 1);
-  result.ppl = perplexity(measure.losses(), windows_, 1);
+      losses_N.view({all_windows_.count(), windows_.seq_len}).slice(1, 0, windows_.seq_len - 1);
+  result.ppl = perplexity(losses_N, all_windows_, 1);
   if (reference_pass_) {
-    result.kl = measure.divergence().mean().item<double>();
-    result.top1_agreement = measure.agreement().to(at::kDouble).mean().item<double>();
+    result.kl = gather_rows(ranks_, measure.divergence()).mean().item<double>();
+    result.top1_agreement =
+        gather_rows(ranks_, measure.agreement()).to(at::kDouble).mean().item<double>();
   }
 }
 
@@ -186,22 +231,27 @@ void Evaluation::measure_mtp(EvalResult& result) {
   for (int64_t tile = 0; tile < head_tiles(subject_.model, Unit::mtp_head, options_.type); ++tile) {
     measure.add(pass_->states().flatten(0, 1), pass_->next_head_tile().only());
   }
+  const at::Tensor losses_N = gather_rows(ranks_, measure.losses());
   result.mtp_losses_CL =
-      measure.losses().view({windows_.count(), windows_.seq_len}).slice(1, 0, windows_.seq_len - 2);
-  result.mtp_ppl = perplexity(measure.losses(), windows_, 2);
+      losses_N.view({all_windows_.count(), windows_.seq_len}).slice(1, 0, windows_.seq_len - 2);
+  result.mtp_ppl = perplexity(losses_N, all_windows_, 2);
 }
 
 void Evaluation::write_final_states() const {
   if (options_.final_states.empty()) {
     return;
   }
-  const at::Tensor states = pass_->states().to(at::kCPU, at::kFloat).contiguous();
+  const at::Tensor states = gather_rows(ranks_, pass_->states().to(at::kFloat), 0);
+  if (ranks_.rank() != 0) {
+    return;
+  }
   const TensorToWrite tensor{{"final_states", Dtype::f32, states.sizes().vec()},
                              states.const_data_ptr()};
   write_safetensors(options_.final_states, std::span(&tensor, 1));
 }
 
 EvalResult Evaluation::run() {
+  const AbandonOnError abandon_on_error(ranks_);
   const int64_t blocks = subject_.model.spec().blocks;
   EvalResult result;
   for (int64_t block = route_.begin; block < std::min(route_.end, blocks); ++block) {
@@ -262,10 +312,14 @@ EvalPlan plan_evaluation(const Subject& subject, const Subject* reference, int64
           "--reference: a comparison runs in one piece; leave --output_dir and --begin out");
   }
   EvalPlan plan;
-  const int64_t states = windows * seq_len * model.spec().hidden_size *
-                         static_cast<int64_t>(at::elementSize(settings.type));
-  plan.states_bytes = 2 * states * passes;
-  plan.disk_bytes = settings.run_folder.empty() ? 0 : 2 * states;
+  check(windows >= settings.ranks, "{} ranks for {} sequences: expected one for each at least",
+        settings.ranks, windows);
+  const int64_t sequence_bytes =
+      seq_len * model.spec().hidden_size * static_cast<int64_t>(at::elementSize(settings.type));
+  const int64_t sequences = ceil_div(windows, int64_t{settings.ranks});  // of a rank
+  plan.states_bytes = 2 * sequences * sequence_bytes * passes;
+  plan.disk_bytes = settings.run_folder.empty() ? 0 : 2 * windows * sequence_bytes;
+  plan.exchange_bytes = settings.ranks == 1 ? 0 : 3 * exchanged_rows(sequences) * sequence_bytes;
   plan.runtime_bytes = kRuntimeBytes;
   plan.blocks = route.end - route.begin;
   plan.bytes_to_read = stored_bytes(subject.checkpoint, pieces);
@@ -276,22 +330,23 @@ EvalPlan plan_evaluation(const Subject& subject, const Subject* reference, int64
   for (const PieceSpec& piece : pieces) {
     plan.weights_bytes = std::max(plan.weights_bytes, 2 * passes * loader.loaded_bytes(piece));
   }
-  const int64_t fixed = plan.states_bytes + plan.weights_bytes + kRuntimeBytes;
+  const int64_t fixed =
+      plan.states_bytes + plan.weights_bytes + plan.exchange_bytes + kRuntimeBytes;
   const int64_t room = settings.max_memory > 0 ? settings.max_memory - fixed : kMaxWorkspace;
   check(room >= kMinWorkspace,
         "--max_memory {}: expected at least {} ({} hidden states, {} weights, {} for the program)",
         format_bytes(settings.max_memory), format_bytes(fixed + kMinWorkspace),
-        format_bytes(plan.states_bytes), format_bytes(plan.weights_bytes),
+        format_bytes(plan.states_bytes + plan.exchange_bytes), format_bytes(plan.weights_bytes),
         format_bytes(kRuntimeBytes));
   plan.workspace_bytes = std::min(room, kMaxWorkspace);
   return plan;
 }
 
 EvalResult evaluate(const Subject& subject, const Subject* reference, const TokenWindows& windows,
-                    const EvalOptions& options, Progress& progress) {
+                    const EvalOptions& options, Progress& progress, Ranks& ranks) {
   const auto start = Clock::now();
   const int64_t read_before = subject.checkpoint.bytes_read();
-  EvalResult result = Evaluation(subject, reference, windows, options, progress).run();
+  EvalResult result = Evaluation(subject, reference, windows, options, progress, ranks).run();
   result.bytes_read = subject.checkpoint.bytes_read() - read_before;
   result.seconds = seconds_since(start);
   return result;

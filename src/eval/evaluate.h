@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/progress.h"
+#include "base/ranks.h"
 #include "checkpoint/checkpoint.h"
 #include "eval/model_pass.h"
 #include "text/windows.h"
@@ -30,6 +31,7 @@ struct PassSettings {
   bool restart = false;
   std::string text_fingerprint;  ///< of the text, for the run folder
   int64_t max_memory = 0;        ///< bytes; 0: no bound
+  int ranks = 1;                 ///< that share the work; a plan is for each of them
 };
 
 /// The states that enter `begin` come from the run folder unless it is 0.
@@ -58,6 +60,7 @@ struct EvalResult {
 struct EvalPlan {
   int64_t states_bytes = 0;     ///< hidden states, twice
   int64_t weights_bytes = 0;    ///< largest weights held at a time
+  int64_t exchange_bytes = 0;   ///< tokens on their way between ranks
   int64_t workspace_bytes = 0;  ///< temporaries
   int64_t bytes_to_read = 0;
   int64_t disk_bytes = 0;  ///< states in the run folder
@@ -66,7 +69,7 @@ struct EvalPlan {
   int64_t runtime_bytes = 0;  ///< libraries, tokenizer, text
 
   int64_t peak_bytes() const {
-    return states_bytes + weights_bytes + workspace_bytes + runtime_bytes;
+    return states_bytes + weights_bytes + exchange_bytes + workspace_bytes + runtime_bytes;
   }
 };
 
@@ -85,7 +88,11 @@ Json run_description(const std::string& command, const Subject& subject,
 /// before the next one is touched. Error for begin or end outside the model, for states that are
 /// not in the run folder, for a reference of another shape, and for everything that reading
 /// refuses.
+///
+/// Called on each of the `ranks` with the same windows: each evaluates a range of the sequences and
+/// holds a part of the experts. All get the same result; rank 0 keeps the run folder and files, and
+/// `on_block` sees the states of its own sequences.
 EvalResult evaluate(const Subject& subject, const Subject* reference, const TokenWindows& windows,
-                    const EvalOptions& options, Progress& progress);
+                    const EvalOptions& options, Progress& progress, Ranks& ranks = alone());
 
 }  // namespace blockptq

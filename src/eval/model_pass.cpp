@@ -69,13 +69,14 @@ std::vector<PieceSpec> route_pieces(const Model& model, const Route& route, at::
 }
 
 ModelPass::ModelPass(const Subject& subject, const TokenWindows& windows, const Route& route,
-                     const PassOptions& options, at::Tensor states_CLD)
+                     const PassOptions& options, at::Tensor states_CLD, Ranks& ranks)
     : subject_(subject),
       windows_(windows),
       options_(options),
+      ranks_(ranks),
       table_(subject.model.tensors()),
       loader_(subject.checkpoint, options.type, options.device, subject.arithmetic.transform,
-              subject.arithmetic.integers),
+              subject.arithmetic.integers, ranks, options.weights),
       states_CLD_(std::move(states_CLD)) {
   if (!states_CLD_.defined()) {
     states_CLD_ = embed(subject.checkpoint, tensor_of(table_, Unit::embedding, "embedding"),
@@ -83,14 +84,14 @@ ModelPass::ModelPass(const Subject& subject, const TokenWindows& windows, const 
                       .view({windows.count(), windows.seq_len, -1});
   }
   states_CLD_ = states_CLD_.to(options.device);
-  stream_ =
-      std::make_unique<PieceStream>(loader_, route_pieces(subject.model, route, options.type));
+  stream_ = std::make_unique<PieceStream>(
+      loader_, shared_pieces(route_pieces(subject.model, route, options.type), ranks));
 }
 
 void ModelPass::run_block(int64_t block, const BlockRunner::OnStep& on_step) {
   BlockRunner(subject_.model, *subject_.arithmetic.exec, options_.attention,
               expert_slice_tokens(subject_.model.spec(), options_.attention.workspace_bytes),
-              on_step)
+              on_step, ranks_)
       .run(*stream_, block, states_CLD_);
 }
 
@@ -144,6 +145,15 @@ int64_t stored_bytes(const Checkpoint& checkpoint, const std::vector<PieceSpec>&
     }
   }
   return static_cast<int64_t>(bytes);
+}
+
+TokenWindows part_of(const TokenWindows& windows, int index, int parts) {
+  const auto edge = [&](int part) {
+    return windows.ids.begin() + windows.count() * part / parts * windows.seq_len;
+  };
+  TokenWindows part = windows;
+  part.ids.assign(edge(index), edge(index + 1));
+  return part;
 }
 
 at::Tensor target_tokens(const TokenWindows& windows, int64_t shift) {

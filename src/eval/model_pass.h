@@ -10,6 +10,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/ranks.h"
 #include "checkpoint/checkpoint.h"
 #include "eval/arithmetic.h"
 #include "eval/block_runner.h"
@@ -39,13 +40,15 @@ struct PassOptions {
   at::ScalarType type = at::kBFloat16;  ///< compute type
   at::Device device = at::kCPU;
   nn::AttentionOptions attention;
+  Channel weights = Channel::weights;  ///< of passes that run side by side, each its own
 };
 
 class ModelPass {
  public:
-  /// Begins to read. `states` enter route.begin; undefined: the embeddings of the windows.
+  /// Begins to read. `states` enter route.begin; undefined: the embeddings of the windows, which
+  /// are this rank's.
   ModelPass(const Subject& subject, const TokenWindows& windows, const Route& route,
-            const PassOptions& options, at::Tensor states_CLD);
+            const PassOptions& options, at::Tensor states_CLD, Ranks& ranks = alone());
 
   const at::Tensor& states() const { return states_CLD_; }
 
@@ -60,6 +63,7 @@ class ModelPass {
   const Subject& subject_;
   const TokenWindows& windows_;
   PassOptions options_;
+  Ranks& ranks_;
   std::vector<ModelTensor> table_;
   PieceLoader loader_;
   std::unique_ptr<PieceStream> stream_;
@@ -80,6 +84,9 @@ int64_t expert_slice_tokens(const ModelSpec& spec, int64_t workspace_bytes);
 /// it.
 void enter_mtp(const Checkpoint& checkpoint, const Model& model, const Piece& piece,
                const TokenWindows& windows, at::Tensor& states_CLD);
+
+/// The windows of the `index`-th of `parts` ranks, a range.
+TokenWindows part_of(const TokenWindows& windows, int index, int parts);
 
 /// The token `shift` ahead of each, -1 where there is none: int32 [C * L].
 at::Tensor target_tokens(const TokenWindows& windows, int64_t shift);

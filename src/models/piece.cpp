@@ -40,11 +40,6 @@ at::Tensor tensor_at(std::byte* data, const std::vector<int64_t>& shape, at::Sca
       data, shape, [buffer](void*) {}, at::TensorOptions(type));
 }
 
-/// How the codes of a weight of `stored_bits` are held.
-int held_bits(int stored_bits) {
-  return stored_bits > 4 ? 8 : 4;
-}
-
 bool same_piece(const ModelTensor& a, const ModelTensor& b) {
   return a.unit == b.unit && a.block == b.block && a.expert == b.expert;
 }
@@ -91,12 +86,20 @@ void Piece::replace(std::string_view name, at::Tensor value) {
 }
 
 PieceLoader::PieceLoader(const Checkpoint& checkpoint, at::ScalarType type, at::Device device,
-                         std::optional<WeightTransform> transform, WeightFilter integers)
+                         std::optional<WeightTransform> transform, WeightFilter integers,
+                         Ranks& ranks, Channel channel)
     : checkpoint_(checkpoint),
       type_(type),
       device_(device),
       transform_(std::move(transform)),
-      integers_(std::move(integers)) {}
+      integers_(std::move(integers)),
+      ranks_(ranks),
+      channel_(channel) {}
+
+/// How the codes of a weight are held.
+int PieceLoader::held_bits(const ModelTensor& spec) const {
+  return checkpoint_.at(spec.name).bits > 4 ? 8 : 4;
+}
 
 at::ScalarType PieceLoader::type_of(const ModelTensor& spec) const {
   return spec.keep_fp32 ? at::kFloat : type_;
@@ -105,8 +108,7 @@ at::ScalarType PieceLoader::type_of(const ModelTensor& spec) const {
 int64_t PieceLoader::slice_bytes(const TensorSlice& slice) const {
   const std::vector<int64_t> shape = slice_shape(slice);
   if (stays_integer(slice.spec)) {
-    const int bits = held_bits(checkpoint_.at(slice.spec.name).bits);
-    return aligned(shape[0] * IntWeight::row_bytes(bits, shape[1])) +
+    return aligned(shape[0] * IntWeight::row_bytes(held_bits(slice.spec), shape[1])) +
            aligned(shape[0] * int64_t{sizeof(float)});
   }
   const auto element = static_cast<int64_t>(at::elementSize(type_of(slice.spec)));
@@ -122,6 +124,9 @@ int64_t PieceLoader::loaded_bytes(const PieceSpec& spec) const {
 }
 
 void PieceLoader::prefetch(const PieceSpec& spec) const {
+  if (!reads(spec)) {
+    return;
+  }
   for (const TensorSlice& slice : spec.tensors) {
     if (slice.row_begin == 0 && slice.row_end < 0) {
       checkpoint_.prefetch(*checkpoint_.find(slice.spec.name));
@@ -129,72 +134,90 @@ void PieceLoader::prefetch(const PieceSpec& spec) const {
   }
 }
 
-/// Decodes the weight to fp32 and puts what it becomes into out_OI.
-void PieceLoader::load_transformed(const StoredTensor& stored, const ModelTensor& spec,
-                                   at::Tensor& out_OI) const {
-  at::Tensor w_OI = at::empty(out_OI.sizes(), at::kFloat);
+/// Decodes the weight to fp32 and writes what it becomes.
+void PieceLoader::decode_transformed(const StoredTensor& stored, const ModelTensor& spec,
+                                     std::byte* to) const {
+  at::Tensor w_OI = at::empty(spec.shape, at::kFloat);
   checkpoint_.decode(stored, kernels::FloatType::f32, w_OI.mutable_data_ptr());
-  out_OI.copy_(transform_->apply(spec, w_OI));
+  at::from_blob(to, spec.shape, at::TensorOptions(type_of(spec)))
+      .copy_(transform_->apply(spec, w_OI));
 }
 
-at::Tensor PieceLoader::load_value(const TensorSlice& slice, std::byte* to,
-                                   const std::shared_ptr<std::byte>& buffer) const {
-  const at::ScalarType type = type_of(slice.spec);
+void PieceLoader::decode_value(const TensorSlice& slice, std::byte* to) const {
   const StoredTensor& stored = checkpoint_.at(slice.spec.name);
-  at::Tensor value = tensor_at(to, slice_shape(slice), type, buffer);
+  const auto type = float_type(type_of(slice.spec));
   if (transform_ && transform_->wants(slice.spec)) {
-    load_transformed(stored, slice.spec, value);
+    decode_transformed(stored, slice.spec, to);
   } else if (slice.spec.shape.size() == 2) {
-    checkpoint_.decode_rows(stored, slice.row_begin, row_end(slice), float_type(type), to);
+    checkpoint_.decode_rows(stored, slice.row_begin, row_end(slice), type, to);
   } else {
-    checkpoint_.decode_rows(stored, 0, 1, float_type(type), to);
+    checkpoint_.decode_rows(stored, 0, 1, type, to);
   }
-  return value.to(device_);
 }
 
-IntWeight PieceLoader::load_integers(const TensorSlice& slice, std::byte* to,
-                                     const std::shared_ptr<std::byte>& buffer) const {
+/// The codes, then the scales.
+void PieceLoader::decode_integers(const TensorSlice& slice, std::byte* to) const {
   const StoredTensor& stored = checkpoint_.at(slice.spec.name);
   const int64_t rows = row_end(slice) - slice.row_begin;
   const int64_t inputs = stored.row_size();
-  const int bits = held_bits(stored.bits);
+  const int bits = held_bits(slice.spec);
   const int64_t row_bytes = IntWeight::row_bytes(bits, inputs);
-  std::byte* scales_at = to + aligned(rows * row_bytes);
-  auto* scales = reinterpret_cast<float*>(scales_at);
+  auto* scales = reinterpret_cast<float*>(to + aligned(rows * row_bytes));
   if (bits == 8) {
     checkpoint_.decode_codes(stored, slice.row_begin, row_end(slice), reinterpret_cast<int8_t*>(to),
                              scales);
-  } else {
-    const int64_t portion = std::max<int64_t>(kPortionBytes / inputs, 1);
-    std::vector<int8_t> codes(static_cast<size_t>(std::min(portion, rows) * inputs));
-    for (int64_t begin = 0; begin < rows; begin += portion) {
-      const int64_t end = std::min(begin + portion, rows);
-      checkpoint_.decode_codes(stored, slice.row_begin + begin, slice.row_begin + end, codes.data(),
-                               scales + begin);
-      for (int64_t row = begin; row < end; ++row) {
-        kernels::pack_int4(codes.data() + (row - begin) * inputs, inputs,
-                           reinterpret_cast<uint8_t*>(to) + row * row_bytes);
-      }
+    return;
+  }
+  const int64_t portion = std::max<int64_t>(kPortionBytes / inputs, 1);
+  std::vector<int8_t> codes(static_cast<size_t>(std::min(portion, rows) * inputs));
+  for (int64_t begin = 0; begin < rows; begin += portion) {
+    const int64_t end = std::min(begin + portion, rows);
+    checkpoint_.decode_codes(stored, slice.row_begin + begin, slice.row_begin + end, codes.data(),
+                             scales + begin);
+    for (int64_t row = begin; row < end; ++row) {
+      kernels::pack_int4(codes.data() + (row - begin) * inputs, inputs,
+                         reinterpret_cast<uint8_t*>(to) + row * row_bytes);
     }
   }
+}
+
+/// The weight whose bytes are at `at`.
+Weight PieceLoader::weight_at(const TensorSlice& slice, std::byte* at,
+                              const std::shared_ptr<std::byte>& buffer) const {
+  Weight weight{slice.spec.name, slice.spec.role, {}};
+  if (!stays_integer(slice.spec)) {
+    weight.value = tensor_at(at, slice_shape(slice), type_of(slice.spec), buffer).to(device_);
+    return weight;
+  }
+  const int64_t rows = row_end(slice) - slice.row_begin;
+  const int64_t inputs = slice.spec.shape[1];
+  const int bits = held_bits(slice.spec);
+  const int64_t row_bytes = IntWeight::row_bytes(bits, inputs);
   const at::ScalarType type = bits == 8 ? at::kChar : at::kByte;
-  return {tensor_at(to, {rows, row_bytes}, type, buffer).to(device_),
-          tensor_at(scales_at, {rows}, at::kFloat, buffer).to(device_), bits, inputs};
+  weight.integers =
+      IntWeight{tensor_at(at, {rows, row_bytes}, type, buffer).to(device_),
+                tensor_at(at + aligned(rows * row_bytes), {rows}, at::kFloat, buffer).to(device_),
+                bits, inputs};
+  return weight;
 }
 
 Piece PieceLoader::load(const PieceSpec& spec) {
-  const auto buffer = pool_.allocate(static_cast<size_t>(loaded_bytes(spec)));
-  std::byte* cursor = buffer.get();
-  Piece piece;
-  for (const TensorSlice& slice : spec.tensors) {
-    const ModelTensor& tensor = slice.spec;
-    Weight weight{tensor.name, tensor.role, {}};
-    if (stays_integer(tensor)) {
-      weight.integers = load_integers(slice, cursor, buffer);
-    } else {
-      weight.value = load_value(slice, cursor, buffer);
+  const int64_t bytes = loaded_bytes(spec);
+  const auto buffer = pool_.allocate(static_cast<size_t>(bytes));
+  if (reads(spec)) {
+    std::byte* cursor = buffer.get();
+    for (const TensorSlice& slice : spec.tensors) {
+      stays_integer(slice.spec) ? decode_integers(slice, cursor) : decode_value(slice, cursor);
+      cursor += slice_bytes(slice);
     }
-    piece.entries_[tensor.name] = {std::move(weight), tensor.keep_fp32};
+  }
+  if (is_sent(spec)) {
+    broadcast(ranks_, channel_, buffer.get(), bytes, spec.reader);
+  }
+  Piece piece;
+  std::byte* cursor = buffer.get();
+  for (const TensorSlice& slice : spec.tensors) {
+    piece.entries_[slice.spec.name] = {weight_at(slice, cursor, buffer), slice.spec.keep_fp32};
     cursor += slice_bytes(slice);
   }
   return piece;
@@ -293,6 +316,24 @@ std::vector<PieceSpec> block_pieces(const std::vector<ModelTensor>& table, int64
     previous = &spec;
   }
   return pieces;
+}
+
+std::vector<PieceSpec> shared_pieces(const std::vector<PieceSpec>& pieces, const Ranks& ranks) {
+  std::vector<PieceSpec> result;
+  int64_t turn = 0;
+  for (const PieceSpec& piece : pieces) {
+    const ModelTensor& first = piece.tensors.front().spec;
+    if (first.unit == Unit::expert) {
+      if (ranks.does(first.expert)) {
+        result.push_back(piece);
+      }
+      continue;
+    }
+    // By twos: attention and feed-forward half of a block have one reader.
+    result.push_back(piece);
+    result.back().reader = static_cast<int>(turn++ / 2 % ranks.size());
+  }
+  return result;
 }
 
 std::vector<PieceSpec> row_pieces(const ModelTensor& spec, int64_t max_rows) {

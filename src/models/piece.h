@@ -18,6 +18,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/ranks.h"
 #include "exec/exec.h"
 #include "models/buffer_pool.h"
 #include "models/model.h"
@@ -37,6 +38,7 @@ struct TensorSlice {
 
 struct PieceSpec {
   std::vector<TensorSlice> tensors;
+  int reader = -1;  ///< the rank that reads it for all; -1: whoever wants it reads it
 };
 
 /// The tensors of a loaded piece.
@@ -78,9 +80,11 @@ class PieceLoader {
  public:
   /// Matrices become `type` (those of the table that keep fp32, fp32) on `device`, but for those
   /// that `integers` wants: their codes and scales stay as they are stored (Weight::integers; the
-  /// checkpoint has `row_codes` of them).
+  /// checkpoint has `row_codes` of them). A piece with a reader comes from it to all `ranks`
+  /// (streams that load at the same time need channels of their own).
   PieceLoader(const Checkpoint& checkpoint, at::ScalarType type, at::Device device,
-              std::optional<WeightTransform> transform = std::nullopt, WeightFilter integers = {});
+              std::optional<WeightTransform> transform = std::nullopt, WeightFilter integers = {},
+              Ranks& ranks = alone(), Channel channel = Channel::weights);
 
   Piece load(const PieceSpec& spec);
   /// Host bytes that a loaded piece takes.
@@ -91,19 +95,23 @@ class PieceLoader {
  private:
   at::ScalarType type_of(const ModelTensor& spec) const;
   bool stays_integer(const ModelTensor& spec) const { return integers_ && integers_(spec); }
+  bool is_sent(const PieceSpec& spec) const { return spec.reader >= 0 && ranks_.shared(); }
+  bool reads(const PieceSpec& spec) const { return !is_sent(spec) || spec.reader == ranks_.rank(); }
   int64_t slice_bytes(const TensorSlice& slice) const;
-  void load_transformed(const StoredTensor& stored, const ModelTensor& spec,
-                        at::Tensor& out_OI) const;
-  at::Tensor load_value(const TensorSlice& slice, std::byte* to,
-                        const std::shared_ptr<std::byte>& buffer) const;
-  IntWeight load_integers(const TensorSlice& slice, std::byte* to,
-                          const std::shared_ptr<std::byte>& buffer) const;
+  int held_bits(const ModelTensor& spec) const;
+  void decode_transformed(const StoredTensor& stored, const ModelTensor& spec, std::byte* to) const;
+  void decode_value(const TensorSlice& slice, std::byte* to) const;
+  void decode_integers(const TensorSlice& slice, std::byte* to) const;
+  Weight weight_at(const TensorSlice& slice, std::byte* at,
+                   const std::shared_ptr<std::byte>& buffer) const;
 
   const Checkpoint& checkpoint_;
   at::ScalarType type_;
   at::Device device_;
   std::optional<WeightTransform> transform_;
   WeightFilter integers_;
+  Ranks& ranks_;
+  Channel channel_;
   BufferPool pool_;
 };
 
@@ -144,6 +152,10 @@ class PieceStream {
 /// expert, for blocks [begin, end).
 std::vector<PieceSpec> block_pieces(const std::vector<ModelTensor>& table, int64_t begin,
                                     int64_t end);
+
+/// The pieces that `ranks` make of `pieces`: a routed expert is for one rank alone, and every other
+/// piece is read by one rank for all.
+std::vector<PieceSpec> shared_pieces(const std::vector<PieceSpec>& pieces, const Ranks& ranks);
 
 /// The slices of one tensor of at most `max_rows` rows each, a piece each.
 std::vector<PieceSpec> row_pieces(const ModelTensor& spec, int64_t max_rows);
