@@ -24,7 +24,7 @@ class RankLost : public std::runtime_error {
 
 /// Messages between two ranks arrive in the order of sending, on each channel for itself; threads
 /// that send at the same time use channels of their own.
-enum class Channel { control, weights, reference_weights, states };
+enum class Channel { control, weights, reference_weights, states, outputs };
 
 /// A message on its way. Its memory must stay until `wait` has returned or the transfer is gone.
 class Transfer {

@@ -12,6 +12,7 @@
 #include "calibrate/attention_unit.h"
 #include "calibrate/mlp_unit.h"
 #include "calibrate/routed_tokens.h"
+#include "calibrate/shared_outputs.h"
 #include "calibrate/smoothing.h"
 #include "calibrate/statistics.h"
 #include "nn/norm.h"
@@ -20,23 +21,6 @@ namespace blockptq {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-/// The outcome of `unit`, found or made.
-UnitResult finish_unit(const UnitHooks& hooks, int64_t block, const std::string& unit,
-                       const std::vector<Weight>& weights,
-                       const std::function<UnitResult()>& calibrate) {
-  if (auto found = hooks.find(unit, weights)) {
-    hooks.finished(*found, /*fresh=*/false);
-    return std::move(*found);
-  }
-  const auto start = Clock::now();
-  UnitResult result = calibrate();
-  result.report.block = block;
-  result.report.unit = unit;
-  result.report.seconds = std::chrono::duration<double>(Clock::now() - start).count();
-  hooks.finished(result, /*fresh=*/true);
-  return result;
-}
 
 /// The sequences of all texts that calibrate.
 SequenceSource calibration_sequences(const std::vector<TextStates>& texts) {
@@ -77,40 +61,92 @@ nn::Routing route(const nn::Router& router, const at::Tensor& states_ND, const a
   return {at::cat(experts), at::cat(weights)};
 }
 
+}  // namespace
+
+BlockCalibrator::BlockCalibrator(const CalibrationContext& context, const FakeQuantExec& quant_exec,
+                                 const Model& model, nn::AttentionOptions attention,
+                                 int64_t slice_tokens, UnitHooks hooks, Ranks& ranks)
+    : context_(context),
+      quant_exec_(quant_exec),
+      model_(model),
+      attention_(attention),
+      slice_tokens_(slice_tokens),
+      hooks_(std::move(hooks)),
+      ranks_(ranks) {}
+
+/// The outcome of `unit`, found or made.
+UnitResult BlockCalibrator::make_unit(int64_t block, const std::string& unit,
+                                      const std::vector<Weight>& weights,
+                                      const std::function<UnitResult()>& calibrate) const {
+  if (auto found = hooks_.find(unit, weights)) {
+    return std::move(*found);
+  }
+  const auto start = Clock::now();
+  UnitResult result = calibrate();
+  result.report.block = block;
+  result.report.unit = unit;
+  result.report.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  hooks_.finished(result);
+  return result;
+}
+
+/// The outcome of a unit that `owner` makes and all ranks need.
+UnitResult BlockCalibrator::share_unit(int owner, int64_t block, const std::string& unit,
+                                       const std::vector<Weight>& weights,
+                                       const std::function<UnitResult()>& calibrate) const {
+  std::optional<UnitResult> result;
+  if (ranks_.rank() == owner) {
+    result = make_unit(block, unit, weights, calibrate);
+  }
+  bool made = result.has_value();
+  broadcast(ranks_, Channel::states, &made, sizeof(made), owner);
+  if (!result) {
+    result = hooks_.find(unit, weights);
+    BPTQ_ASSERT(result.has_value());
+  }
+  meet(ranks_);  // nobody removes what the others still read
+  return std::move(*result);
+}
+
 /// Statistics of the experts' input over all of them: the sum of what each expert would sum up.
-InputStatistics block_statistics(const FakeQuantExec& quant_exec, const Site& site,
-                                 const std::vector<FeedForwardText>& texts,
-                                 const at::Tensor& norm_D, double eps, int64_t slice_tokens) {
-  StatisticsSum sum;
-  int64_t tokens = 0;
-  for (const TokenRows& row : all_rows(texts, slice_tokens)) {
+/// `expert`: the first one, on the rank that holds it. Two ranks make one matrix each.
+InputStatistics BlockCalibrator::block_statistics(const std::vector<FeedForwardText>& texts,
+                                                  const nn::Mlp* expert,
+                                                  const at::Tensor& norm_D) const {
+  std::string name = expert == nullptr ? "" : expert->gate.name;
+  std::string role = expert == nullptr ? "" : expert->gate.role;
+  broadcast(ranks_, name, 0);
+  broadcast(ranks_, role, 0);
+  const Site site{SiteKind::linear_input, name, role};
+  const double eps = model_.spec().rms_norm_eps;
+  const int second = ranks_.size() - 1 == 0 ? 0 : 1;
+  StatisticsSum sum(ranks_.rank() == 0, ranks_.rank() == second);
+  InputStatistics result;
+  for (const TokenRows& row : all_rows(texts, slice_tokens_)) {
     const FeedForwardText& text = texts[row.text];
     if (!text.calibrate) {
       continue;
     }
     check_stop();
     const at::Tensor weights_TK = text.quant_routing.weights_TK.index_select(0, row.tokens_T);
-    const at::Tensor x = nn::gather_rms_norm(text.quant_ND, row.tokens_T, norm_D, eps);
-    sum.add(nn::gather_rms_norm(text.float_ND, row.tokens_T, norm_D, eps),
-            quant_exec.input(site, x).value, weights_TK.square().sum(-1).sqrt());
-    tokens += weights_TK.numel();
+    result.tokens += weights_TK.numel();
+    if (ranks_.rank() == 0 || ranks_.rank() == second) {
+      const at::Tensor x = nn::gather_rms_norm(text.quant_ND, row.tokens_T, norm_D, eps);
+      sum.add(nn::gather_rms_norm(text.float_ND, row.tokens_T, norm_D, eps),
+              quant_exec_.input(site, x).value, weights_TK.square().sum(-1).sqrt());
+    }
   }
-  InputStatistics result = sum.result();
-  result.tokens = tokens;
+  const auto take = [&](const at::Tensor& own_II, int root) {
+    const int64_t hidden = norm_D.size(0);
+    const at::Tensor all_II =
+        own_II.defined() ? own_II : at::empty({hidden, hidden}, norm_D.options());
+    broadcast_states(ranks_, all_II, root);
+    return all_II;
+  };
+  result.hessian_II = take(sum.result().hessian_II, 0);
+  result.cross_II = take(sum.result().cross_II, second);
   return result;
 }
-
-}  // namespace
-
-BlockCalibrator::BlockCalibrator(const CalibrationContext& context, const FakeQuantExec& quant_exec,
-                                 const Model& model, nn::AttentionOptions attention,
-                                 int64_t slice_tokens, UnitHooks hooks)
-    : context_(context),
-      quant_exec_(quant_exec),
-      model_(model),
-      attention_(attention),
-      slice_tokens_(slice_tokens),
-      hooks_(std::move(hooks)) {}
 
 void BlockCalibrator::run(PieceStream& stream, int64_t block,
                           std::vector<TextStates>& texts) const {
@@ -122,19 +158,31 @@ void BlockCalibrator::run(PieceStream& stream, int64_t block,
 void BlockCalibrator::run_attention(PieceStream& stream, int64_t block,
                                     std::vector<TextStates>& texts) const {
   const AttentionUnit unit(context_, quant_exec_, model_, stream.next(), block, attention_);
-  const UnitResult result = finish_unit(hooks_, block, "attention", unit.weights(), [&] {
+  const int owner = static_cast<int>(block % ranks_.size());
+  const UnitResult result = share_unit(owner, block, "attention", unit.weights(), [&] {
     return unit.calibrate(calibration_sequences(texts));
   });
+  hooks_.passed("attention");
   const NormedAttention exact = unit.float_attention();
   const NormedAttention quantized = unit.quantized_attention(result);
+  std::vector<std::pair<at::Tensor, at::Tensor>> sequences;
   for (TextStates& text : texts) {
     for (int64_t c = 0; c < text.float_CLD.size(0); ++c) {
-      check_stop();
-      at::Tensor x = text.float_CLD[c];
-      x.add_(exact.forward(context_.float_exec, x));
-      x = text.quant_CLD[c];
-      x.add_(quantized.forward(quant_exec_, x));
+      sequences.emplace_back(text.float_CLD[c], text.quant_CLD[c]);
     }
+  }
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    if (ranks_.does(static_cast<int64_t>(i))) {
+      check_stop();
+      auto& [float_LD, quant_LD] = sequences[i];
+      float_LD.add_(exact.forward(context_.float_exec, float_LD));
+      quant_LD.add_(quantized.forward(quant_exec_, quant_LD));
+    }
+  }
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    const int owner_of_sequence = static_cast<int>(i) % ranks_.size();
+    broadcast_states(ranks_, sequences[i].first, owner_of_sequence);
+    broadcast_states(ranks_, sequences[i].second, owner_of_sequence);
   }
 }
 
@@ -149,7 +197,7 @@ at::Tensor BlockCalibrator::smooth_norm(Piece& piece, const nn::Mlp& sample, int
     fold(folded, point, factors_D);
     return folded;
   };
-  const UnitResult result = finish_unit(hooks_, block, "norm", {}, [&] {
+  const UnitResult result = share_unit(0, block, "norm", {}, [&] {
     const std::vector<TokenRows> rows = all_rows(states, slice_tokens_);
     const TokenSource source = token_source(states, rows, half.norm_D, model_.spec().rms_norm_eps);
     UnitResult fresh;
@@ -163,6 +211,7 @@ at::Tensor BlockCalibrator::smooth_norm(Piece& piece, const nn::Mlp& sample, int
     }
     return fresh;
   });
+  hooks_.passed("norm");
   const auto norm = result.transformed.find(point.producer);
   if (norm == result.transformed.end()) {
     return {};
@@ -181,34 +230,42 @@ void BlockCalibrator::run_feed_forward(PieceStream& stream, int64_t block,
   std::vector<FeedForwardText> states = feed_forward_texts(texts);
   at::Tensor norm_D;
   at::Tensor factors_D;
+  SharedOutputs outputs(ranks_, states, hooks_.passed);
   const auto run_unit = [&](const std::string& name, const nn::Mlp& source_mlp,
-                            const std::vector<TokenRows>& rows, const InputStatistics* block_sum) {
+                            const std::vector<TokenRows>& rows, const InputStatistics* block_sum,
+                            const TakeOutputs& take) {
     const TokenSource source = token_source(states, rows, norm_D, eps);
     const std::vector<Weight> weights{source_mlp.gate, source_mlp.up, source_mlp.down};
     const nn::Mlp mlp = factors_D.defined() ? scale_input(source_mlp, factors_D) : source_mlp;
-    const UnitResult result = finish_unit(hooks_, block, name, weights, [&] {
+    const UnitResult result = make_unit(block, name, weights, [&] {
       UnitResult fresh = calibrate_mlp(context_, quant_exec_, mlp, source, block_sum);
       keep_transformed(weights, fresh);
       return fresh;
     });
-    run_mlp(context_, quant_exec_, mlp, result, source, add_outputs(states, rows));
+    run_mlp(context_, quant_exec_, mlp, result, source, take);
   };
+  const int64_t experts = model_.experts(block);
   std::optional<Piece> first_expert;  // stands for all where no shared expert does
   {
     Piece piece = stream.next();
     const auto mlp = model_.feed_forward(piece, block).mlp;
-    if (!mlp) {
+    if (!mlp && ranks_.does(0)) {
       first_expert = stream.next();
     }
     if (!context_.recipe.transforms().smooth_alphas.empty()) {
-      factors_D =
-          smooth_norm(piece, mlp ? *mlp : model_.expert(*first_expert, block, 0), block, states);
+      const nn::Mlp sample = mlp            ? *mlp
+                             : first_expert ? model_.expert(*first_expert, block, 0)
+                                            : nn::Mlp{};
+      factors_D = smooth_norm(piece, sample, block, states);
     }
     const FeedForward feed_forward = model_.feed_forward(piece, block);
     norm_D = feed_forward.norm_D.clone();
     if (feed_forward.mlp) {
-      run_unit(feed_forward.router ? "shared_experts" : "mlp", *feed_forward.mlp,
-               all_rows(states, slice_tokens_), nullptr);
+      const std::string name = feed_forward.router ? "shared_experts" : "mlp";
+      const std::vector<TokenRows> rows = all_rows(states, slice_tokens_);
+      outputs.add(
+          name, static_cast<int>(experts % ranks_.size()), rows,
+          [&](const TakeOutputs& take) { run_unit(name, *feed_forward.mlp, rows, nullptr, take); });
     }
     for (FeedForwardText& text : states) {
       if (feed_forward.router) {
@@ -218,15 +275,23 @@ void BlockCalibrator::run_feed_forward(PieceStream& stream, int64_t block,
     }
   }
   InputStatistics block_sum;
-  for (int64_t e = 0; e < model_.experts(block); ++e) {
-    const Piece piece = first_expert ? *std::exchange(first_expert, std::nullopt) : stream.next();
-    const nn::Mlp mlp = model_.expert(piece, block, e);
-    if (e == 0) {
-      block_sum =
-          block_statistics(quant_exec_, Site::before(mlp.gate), states, norm_D, eps, slice_tokens_);
+  for (int64_t e = 0; e < experts; ++e) {
+    const bool mine = ranks_.does(e);
+    Piece piece;
+    nn::Mlp mlp;
+    if (mine) {
+      piece = first_expert ? *std::exchange(first_expert, std::nullopt) : stream.next();
+      mlp = model_.expert(piece, block, e);
     }
-    run_unit(fmt::format("expert {}", e), mlp, expert_rows(states, e, slice_tokens_), &block_sum);
+    if (e == 0) {
+      block_sum = block_statistics(states, mine ? &mlp : nullptr, norm_D);
+    }
+    const std::string name = fmt::format("expert {}", e);
+    const std::vector<TokenRows> rows = expert_rows(states, e, slice_tokens_);
+    outputs.add(name, static_cast<int>(e % ranks_.size()), rows,
+                [&](const TakeOutputs& take) { run_unit(name, mlp, rows, &block_sum, take); });
   }
+  outputs.finish();
   for (size_t i = 0; i < texts.size(); ++i) {
     states[i].float_ND.add_(states[i].float_out_ND);
     states[i].quant_ND.add_(states[i].quant_out_ND);

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "base/ranks.h"
 #include "calibrate/unit.h"
 #include "models/model.h"
 #include "models/piece.h"
@@ -31,8 +32,10 @@ struct UnitHooks {
   /// The outcome of a unit that an earlier run finished.
   std::function<std::optional<UnitResult>(const std::string& unit, const std::vector<Weight>&)>
       find;
-  /// A finished unit; `fresh`: not from `find`.
-  std::function<void(const UnitResult& result, bool fresh)> finished;
+  /// A unit that this rank has just calibrated: `find` gives it from now on, on every rank.
+  std::function<void(const UnitResult& result)> finished;
+  /// On every rank, in the order of the units: `unit` has done its part.
+  std::function<void(const std::string& unit)> passed;
 };
 
 struct FeedForwardText;
@@ -40,14 +43,23 @@ struct FeedForwardText;
 class BlockCalibrator {
  public:
   /// All arguments must outlive this. Feed-forward work is done on at most `slice_tokens` tokens.
+  /// Each of the `ranks` has the states of all texts, calibrates some units and runs both models on
+  /// some of the sequences and experts.
   BlockCalibrator(const CalibrationContext& context, const FakeQuantExec& quant_exec,
                   const Model& model, nn::AttentionOptions attention, int64_t slice_tokens,
-                  UnitHooks hooks);
+                  UnitHooks hooks, Ranks& ranks = alone());
 
   /// Passes the texts through `block`, whose pieces (in fp32) are next in `stream`.
   void run(PieceStream& stream, int64_t block, std::vector<TextStates>& texts) const;
 
  private:
+  UnitResult make_unit(int64_t block, const std::string& unit, const std::vector<Weight>& weights,
+                       const std::function<UnitResult()>& calibrate) const;
+  UnitResult share_unit(int owner, int64_t block, const std::string& unit,
+                        const std::vector<Weight>& weights,
+                        const std::function<UnitResult()>& calibrate) const;
+  InputStatistics block_statistics(const std::vector<FeedForwardText>& texts, const nn::Mlp* expert,
+                                   const at::Tensor& norm_D) const;
   void run_attention(PieceStream& stream, int64_t block, std::vector<TextStates>& texts) const;
   void run_feed_forward(PieceStream& stream, int64_t block, std::vector<TextStates>& texts) const;
   at::Tensor smooth_norm(Piece& piece, const nn::Mlp& sample, int64_t block,
@@ -59,6 +71,7 @@ class BlockCalibrator {
   nn::AttentionOptions attention_;
   int64_t slice_tokens_;
   UnitHooks hooks_;
+  Ranks& ranks_;
 };
 
 }  // namespace blockptq

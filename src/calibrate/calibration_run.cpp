@@ -29,6 +29,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int64_t kRuntimeBytes = int64_t{384} << 20;  // libraries, tokenizer, text
 constexpr int64_t kWorkspace = int64_t{256} << 20;
+constexpr const char* kReport = "report";  // of a unit, in the metadata of its file
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -87,7 +88,7 @@ class CalibrationRun {
  public:
   CalibrationRun(const Checkpoint& checkpoint, const Model& model,
                  const std::vector<CalibrationText>& texts, const CalibrationOptions& options,
-                 Progress& progress);
+                 Progress& progress, Ranks& ranks);
 
   CalibrationResult run();
 
@@ -99,21 +100,26 @@ class CalibrationRun {
   UnitHooks unit_hooks(int64_t block);
   std::optional<UnitResult> find_unit(int64_t block, const std::string& unit,
                                       const std::vector<Weight>& weights) const;
-  void keep_unit(const UnitResult& result);
+  void keep_unit(const UnitResult& result) const;
+  void pass_unit(int64_t block, const std::string& unit);
+  void finish_block(int64_t block, double seconds);
+  std::vector<PieceSpec> pieces() const;
   BlockReport report_block(int64_t block, double seconds) const;
   void normalize(PieceStream& stream);
   void measure_held_out(PieceStream& stream);
   void enter_mtp(PieceStream& stream);
   void step(int64_t block, const std::string& detail);
+  void collect_reports(CalibrationResult& result) const;
 
   const Checkpoint& checkpoint_;
   const Model& model_;
   const std::vector<CalibrationText>& texts_;
   const CalibrationOptions& options_;
   Progress& progress_;
+  Ranks& ranks_;
   Route route_;
   RunFolder folder_;
-  Journal journal_;
+  std::optional<Journal> journal_;  ///< on rank 0
   CalibrationContext context_;
   FakeQuantExec quant_exec_;
   std::vector<TextStates> states_;
@@ -123,17 +129,22 @@ class CalibrationRun {
 
 CalibrationRun::CalibrationRun(const Checkpoint& checkpoint, const Model& model,
                                const std::vector<CalibrationText>& texts,
-                               const CalibrationOptions& options, Progress& progress)
+                               const CalibrationOptions& options, Progress& progress, Ranks& ranks)
     : checkpoint_(checkpoint),
       model_(model),
       texts_(texts),
       options_(options),
       progress_(progress),
+      ranks_(ranks),
       route_(make_route(model, options, texts)),
-      folder_(options.folder, description(), options.restart),
-      journal_(options.folder / "journal.jsonl"),
+      folder_((check_same_job(ranks, description()), options.folder), description(),
+              options.restart, ranks),
       context_{options.recipe, options.default_algorithm, options.type, {}, options.learn_clips},
       quant_exec_(options.recipe) {
+  const AbandonOnError abandon_on_error(ranks_);
+  if (ranks_.rank() == 0) {
+    journal_.emplace(options.folder / "journal.jsonl");
+  }
   open_states();
 }
 
@@ -192,8 +203,7 @@ void CalibrationRun::save_states(int64_t next_block) {
 std::optional<UnitResult> CalibrationRun::find_unit(int64_t block, const std::string& unit,
                                                     const std::vector<Weight>& weights) const {
   const std::filesystem::path path = folder_.unit_path(block, unit);
-  const Json* entry = journal_.find(block, unit);
-  if (entry == nullptr || !std::filesystem::exists(path)) {
+  if (!std::filesystem::exists(path)) {
     return std::nullopt;
   }
   const NamedTensors tensors = read_tensors(path);
@@ -218,7 +228,7 @@ std::optional<UnitResult> CalibrationRun::find_unit(int64_t block, const std::st
   return result;
 }
 
-void CalibrationRun::keep_unit(const UnitResult& result) {
+void CalibrationRun::keep_unit(const UnitResult& result) const {
   NamedTensors tensors(result.transformed.begin(), result.transformed.end());
   Json entry = result.report.json();
   entry["weights"] = Json::array();
@@ -229,21 +239,29 @@ void CalibrationRun::keep_unit(const UnitResult& result) {
       entry["weights"].push_back(summarize_weight(weight.name, weight.value, chosen->second));
     }
   }
-  write_tensors(folder_.unit_path(result.report.block, result.report.unit), tensors);
-  journal_.append(entry);
+  write_tensors(folder_.unit_path(result.report.block, result.report.unit), tensors,
+                {{kReport, entry.dump()}});
+}
+
+/// What the rank that made the unit has left in its file goes into the journal.
+void CalibrationRun::pass_unit(int64_t block, const std::string& unit) {
+  if (ranks_.rank() == 0) {
+    const std::filesystem::path path = folder_.unit_path(block, unit);
+    if (journal_->find(block, unit) == nullptr) {
+      const SafetensorsFile file(path);
+      journal_->append(parse_json(file.header().metadata.at(kReport), path.string()));
+    }
+    unit_files_.push_back(path);
+  }
+  step(block, unit);
 }
 
 UnitHooks CalibrationRun::unit_hooks(int64_t block) {
   return {[this, block](const std::string& unit, const std::vector<Weight>& weights) {
             return find_unit(block, unit, weights);
           },
-          [this, block](const UnitResult& result, bool fresh) {
-            if (fresh) {
-              keep_unit(result);
-            }
-            unit_files_.push_back(folder_.unit_path(block, result.report.unit));
-            step(block, result.report.unit);
-          }};
+          [this](const UnitResult& result) { keep_unit(result); },
+          [this, block](const std::string& unit) { pass_unit(block, unit); }};
 }
 
 void CalibrationRun::step(int64_t block, const std::string& detail) {
@@ -265,19 +283,41 @@ void CalibrationRun::run_block(PieceStream& stream, int64_t block) {
   steps_ = 0;
   const nn::AttentionOptions attention{options_.dense_attention, kWorkspace};
   BlockCalibrator(context_, quant_exec_, model_, attention,
-                  expert_slice_tokens(model_.spec(), kWorkspace), unit_hooks(block))
+                  expert_slice_tokens(model_.spec(), kWorkspace), unit_hooks(block), ranks_)
       .run(stream, block, states_);
+  if (ranks_.rank() == 0) {
+    finish_block(block, seconds_since(start));
+  }
+}
+
+void CalibrationRun::finish_block(int64_t block, double seconds) {
   if (options_.on_block) {
     options_.on_block(block, unit_files_);
   }
   if (options_.keep_parameters) {
     join_unit_files(unit_files_, parameters_path(options_.folder, block));
   }
-  if (journal_.find(block, "block") == nullptr) {
-    journal_.append(report_block(block, seconds_since(start)).json());
+  if (journal_->find(block, "block") == nullptr) {
+    journal_->append(report_block(block, seconds).json());
   }
   save_states(block + 1);
   folder_.remove_units(block);
+}
+
+/// What this rank reads. It is rank 0 that measures, so that the matrix of the head is for it
+/// alone.
+std::vector<PieceSpec> CalibrationRun::pieces() const {
+  std::vector<PieceSpec> result;
+  for (PieceSpec& piece : shared_pieces(route_pieces(model_, route_, at::kFloat), ranks_)) {
+    if (const bool tile = piece.tensors.front().row_end >= 0; tile) {
+      piece.reader = -1;
+      if (ranks_.rank() != 0) {
+        continue;
+      }
+    }
+    result.push_back(std::move(piece));
+  }
+  return result;
 }
 
 BlockReport CalibrationRun::report_block(int64_t block, double seconds) const {
@@ -308,6 +348,9 @@ void CalibrationRun::normalize(PieceStream& stream) {
 
 void CalibrationRun::measure_held_out(PieceStream& stream) {
   normalize(stream);
+  if (ranks_.rank() != 0) {
+    return;
+  }
   size_t text = 0;
   while (text < texts_.size() && texts_[text].calibrate) {
     ++text;
@@ -325,13 +368,13 @@ void CalibrationRun::measure_held_out(PieceStream& stream) {
       quant.add(states_[text].quant_CLD.flatten(0, 1), head_VD, float_ND, head_VD);
     }
   }
-  if (any && journal_.find(-1, "held_out") == nullptr) {
-    journal_.append({{"block", -1},
-                     {"unit", "held_out"},
-                     {"float_ppl", perplexity(exact.losses(), windows, 1)},
-                     {"ppl", perplexity(quant.losses(), windows, 1)},
-                     {"kl", quant.divergence().mean().item<double>()},
-                     {"top1_agreement", quant.agreement().to(at::kDouble).mean().item<double>()}});
+  if (any && journal_->find(-1, "held_out") == nullptr) {
+    journal_->append({{"block", -1},
+                      {"unit", "held_out"},
+                      {"float_ppl", perplexity(exact.losses(), windows, 1)},
+                      {"ppl", perplexity(quant.losses(), windows, 1)},
+                      {"kl", quant.divergence().mean().item<double>()},
+                      {"top1_agreement", quant.agreement().to(at::kDouble).mean().item<double>()}});
   }
 }
 
@@ -348,8 +391,9 @@ CalibrationResult CalibrationRun::run() {
   const int64_t read_before = checkpoint_.bytes_read();
   const int64_t blocks = model_.spec().blocks;
   CalibrationResult result;
-  PieceLoader loader(checkpoint_, at::kFloat, options_.device);
-  PieceStream stream(loader, route_pieces(model_, route_, at::kFloat));
+  PieceLoader loader(checkpoint_, at::kFloat, options_.device, std::nullopt, {}, ranks_);
+  PieceStream stream(loader, pieces());
+  const AbandonOnError abandon_on_error(ranks_);
   for (int64_t block = route_.begin; block < std::min(route_.end, blocks); ++block) {
     run_block(stream, block);
   }
@@ -360,18 +404,24 @@ CalibrationResult CalibrationRun::run() {
     enter_mtp(stream);
     run_block(stream, blocks);
   }
-  for (const Json& entry : journal_.entries()) {
-    const auto unit = entry.at("unit").get<std::string>();
-    (unit == "block" ? result.blocks : result.units).push_back(entry);
-  }
-  if (const Json* held_out = journal_.find(-1, "held_out")) {
-    result.units.erase(std::find(result.units.begin(), result.units.end(), *held_out));
-    result.held_out = *held_out;
+  if (journal_) {
+    collect_reports(result);
   }
   result.end = route_.end;
   result.bytes_read = checkpoint_.bytes_read() - read_before;
   result.seconds = seconds_since(start);
   return result;
+}
+
+void CalibrationRun::collect_reports(CalibrationResult& result) const {
+  for (const Json& entry : journal_->entries()) {
+    const auto unit = entry.at("unit").get<std::string>();
+    (unit == "block" ? result.blocks : result.units).push_back(entry);
+  }
+  if (const Json* held_out = journal_->find(-1, "held_out")) {
+    result.units.erase(std::find(result.units.begin(), result.units.end(), *held_out));
+    result.held_out = *held_out;
+  }
 }
 
 }  // namespace
@@ -400,6 +450,7 @@ CalibrationPlan plan_calibration(const Checkpoint& checkpoint, const Model& mode
   }
   plan.states_bytes = 2 * states;  // and what a block adds to them
   plan.disk_bytes = 2 * states;
+  plan.exchange_bytes = options.ranks == 1 ? 0 : states;
   plan.runtime_bytes = kRuntimeBytes;
   plan.workspace_bytes = kWorkspace;
   plan.bytes_to_read = stored_bytes(checkpoint, pieces);
@@ -417,9 +468,9 @@ CalibrationPlan plan_calibration(const Checkpoint& checkpoint, const Model& mode
 
 CalibrationResult calibrate(const Checkpoint& checkpoint, const Model& model,
                             const std::vector<CalibrationText>& texts,
-                            const CalibrationOptions& options, Progress& progress) {
+                            const CalibrationOptions& options, Progress& progress, Ranks& ranks) {
   plan_calibration(checkpoint, model, texts, options);
-  return CalibrationRun(checkpoint, model, texts, options, progress).run();
+  return CalibrationRun(checkpoint, model, texts, options, progress, ranks).run();
 }
 
 }  // namespace blockptq

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/progress.h"
+#include "base/ranks.h"
 #include "calibrate/unit.h"
 #include "checkpoint/checkpoint.h"
 #include "models/model.h"
@@ -39,6 +40,7 @@ struct CalibrationOptions {
   int64_t max_memory = 0;
   std::filesystem::path folder;  ///< of the run
   bool restart = false;
+  int ranks = 1;                ///< that share the work; a plan is for each of them
   bool keep_parameters = true;  ///< leave quant_parameters_N.safetensors
   bool keep_codes = false;      ///< in the unit files, also where the scales give them
   std::string command;          ///< for run.json
@@ -70,13 +72,15 @@ struct CalibrationPlan {
   int64_t states_bytes = 0;
   int64_t weights_bytes = 0;
   int64_t hessian_bytes = 0;
+  int64_t exchange_bytes = 0;  ///< outputs that wait for other ranks
   int64_t workspace_bytes = 0;
   int64_t runtime_bytes = 0;
   int64_t bytes_to_read = 0;
   int64_t disk_bytes = 0;  ///< of the run folder, at most
   int64_t units = 0;
   int64_t peak_bytes() const {
-    return states_bytes + weights_bytes + hessian_bytes + workspace_bytes + runtime_bytes;
+    return states_bytes + weights_bytes + hessian_bytes + exchange_bytes + workspace_bytes +
+           runtime_bytes;
   }
 };
 
@@ -85,9 +89,12 @@ CalibrationPlan plan_calibration(const Checkpoint& checkpoint, const Model& mode
                                  const std::vector<CalibrationText>& texts,
                                  const CalibrationOptions& options);
 
-/// Error for a run folder of another run, and for everything that reading refuses.
+/// Error for a run folder of another run, and for everything that reading refuses. Called on each
+/// of the `ranks` with the same arguments (and a device of its own); the run folder is one for all.
+/// Rank 0 has the whole result, and its `on_block` is called.
 CalibrationResult calibrate(const Checkpoint& checkpoint, const Model& model,
                             const std::vector<CalibrationText>& texts,
-                            const CalibrationOptions& options, Progress& progress);
+                            const CalibrationOptions& options, Progress& progress,
+                            Ranks& ranks = alone());
 
 }  // namespace blockptq

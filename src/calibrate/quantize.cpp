@@ -30,7 +30,16 @@ std::string block_part(int64_t block) {
 
 QuantizeResult quantize(const Checkpoint& source, const Model& model, const OutputPlan& plan,
                         const std::vector<CalibrationText>& texts, const QuantizeOptions& options,
-                        Progress& progress) {
+                        Progress& progress, Ranks& ranks) {
+  CalibrationOptions calibration = options.calibration;
+  calibration.keep_parameters = false;
+  calibration.keep_codes = true;
+  QuantizeResult result;
+  if (ranks.rank() != 0) {
+    result.calibration = calibrate(source, model, texts, calibration, progress, ranks);
+    return result;
+  }
+  const AbandonOnError abandon_on_error(ranks);
   WriterOptions writer_options;
   writer_options.verify = false;  // would read the source a second time
   writer_options.restart = options.calibration.restart;
@@ -38,16 +47,12 @@ QuantizeResult quantize(const Checkpoint& source, const Model& model, const Outp
   writer_options.run = {{"algorithm", options.calibration.default_algorithm},
                         {"text", texts.front().fingerprint}};
   CheckpointWriter writer(source, plan, options.calibration.recipe, options.output, writer_options);
-  CalibrationOptions calibration = options.calibration;
-  calibration.keep_parameters = false;
-  calibration.keep_codes = true;
   calibration.on_block = [&](int64_t block, const std::vector<std::filesystem::path>& unit_files) {
     writer.write(block_part(block), std::make_shared<UnitSource>(source, unit_files));
     writer.flush();  // the unit files go next
   };
-  QuantizeResult result;
   result.already_complete = writer.complete();
-  result.calibration = calibrate(source, model, texts, calibration, progress);
+  result.calibration = calibrate(source, model, texts, calibration, progress, ranks);
   if (!result.already_complete) {
     const auto copies = std::make_shared<NearestSource>(source);
     for (const std::string& part : parts_of(plan)) {

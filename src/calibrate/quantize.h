@@ -24,9 +24,10 @@ struct QuantizeResult {
 };
 
 /// Error for what calibration and deployment refuse. A killed run goes on where it was; the output
-/// does not pass for a checkpoint before it is whole.
+/// does not pass for a checkpoint before it is whole. Of several `ranks` (see `calibrate`), rank 0
+/// writes the output.
 QuantizeResult quantize(const Checkpoint& source, const Model& model, const OutputPlan& plan,
                         const std::vector<CalibrationText>& texts, const QuantizeOptions& options,
-                        Progress& progress);
+                        Progress& progress, Ranks& ranks = alone());
 
 }  // namespace blockptq

@@ -24,8 +24,12 @@ void StatisticsSum::add(const at::Tensor& float_TI, const at::Tensor& quant_TI,
     x = x * weight_T.unsqueeze(1);
     difference.mul_(weight_T.unsqueeze(1));
   }
-  accumulate(sum_.hessian_II, x, x);
-  accumulate(sum_.cross_II, difference, x);
+  if (hessian_) {
+    accumulate(sum_.hessian_II, x, x);
+  }
+  if (cross_) {
+    accumulate(sum_.cross_II, difference, x);
+  }
 }
 
 }  // namespace blockptq

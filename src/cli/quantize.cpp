@@ -13,12 +13,12 @@
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/formats/output_format.h"
 #include "cli/command.h"
+#include "cli/job.h"
 #include "cli/options.h"
 #include "models/families.h"
 #include "report/findings.h"
 #include "report/page.h"
 #include "report/page_data.h"
-#include "report/progress_bar.h"
 #include "report/run_data.h"
 #include "text/tokenizer.h"
 #include "text/windows.h"
@@ -66,19 +66,21 @@ std::vector<CalibrationText> read_texts(const QuantizeArguments& args, const Mod
 
 void print_plan(const CalibrationPlan& plan, const OutputPlan& output) {
   fmt::print(
-      "peak memory     {} (hidden states {}, weights {}, Hessians {}, workspace {}, program {})\n"
+      "peak memory     {} (hidden states {}, weights {}, Hessians {}, exchange {}, workspace {}, "
+      "program {})\n"
       "bytes to read   {}\n"
       "disk            {} in {} shards, {} of states and one block's integers while it runs\n"
       "units of work   {}\n",
       format_bytes(plan.peak_bytes()), format_bytes(plan.states_bytes),
       format_bytes(plan.weights_bytes), format_bytes(plan.hessian_bytes),
-      format_bytes(plan.workspace_bytes), format_bytes(plan.runtime_bytes),
-      format_bytes(plan.bytes_to_read), format_bytes(output.file_bytes), output.shards.size(),
-      format_bytes(plan.disk_bytes), plan.units);
+      format_bytes(plan.exchange_bytes), format_bytes(plan.workspace_bytes),
+      format_bytes(plan.runtime_bytes), format_bytes(plan.bytes_to_read),
+      format_bytes(output.file_bytes), output.shards.size(), format_bytes(plan.disk_bytes),
+      plan.units);
 }
 
 Json result_json(const QuantizeArguments& args, const Checkpoint& source, const OutputPlan& plan,
-                 const QuantizeResult& result) {
+                 const QuantizeResult& result, int64_t bytes_read, int64_t rss) {
   const CalibrationResult& calibration = result.calibration;
   Json json{{"model", args.model.string()},
             {"quant_type", args.recipe.empty() ? args.quant_type : args.recipe},
@@ -90,8 +92,8 @@ Json result_json(const QuantizeArguments& args, const Checkpoint& source, const 
             {"units", calibration.units},
             {"blocks", calibration.blocks},
             {"seconds", calibration.seconds},
-            {"peak_rss_bytes", peak_rss_bytes()},
-            {"bytes_read", source.bytes_read()},
+            {"peak_rss_bytes", rss},
+            {"bytes_read", bytes_read},
             {"bytes_written", result.bytes_written},
             {"checkpoint_bytes", source.total_bytes()},
             {"output_bytes", plan.file_bytes},
@@ -143,7 +145,8 @@ void report(const std::filesystem::path& folder, bool strict) {
 void run_quantize(QuantizeArguments& args) {
   args.compute.apply_threads();
   CalibrationOptions& calibration = args.quantize.calibration;
-  calibration.device = args.compute.resolve_device();
+  Job job(args.compute);
+  calibration.ranks = job.size();
   calibration.type = args.compute.resolve_dtype();
   calibration.max_memory = args.compute.resolve_max_memory();
   calibration.recipe = Recipe::load(args.recipe.empty() ? args.quant_type : args.recipe);
@@ -166,11 +169,22 @@ void run_quantize(QuantizeArguments& args) {
                            {"units", needs.units}});
     return;
   }
-  const QuantizeResult result = [&] {
-    ProgressBar progress(stderr);
-    return quantize(source, *model, plan, texts, args.quantize, progress);
-  }();
-  const Json json = result_json(args, source, plan, result);
+  QuantizeResult result;
+  job.run([&](Ranks& ranks, at::Device device) {
+    const auto progress = progress_of(ranks);
+    QuantizeOptions options = args.quantize;
+    options.calibration.device = device;
+    QuantizeResult own = quantize(source, *model, plan, texts, options, *progress, ranks);
+    if (ranks.rank() == 0) {
+      result = std::move(own);
+    }
+  });
+  const int64_t bytes_read = sum(job.processes(), source.bytes_read());
+  const int64_t rss = maximum(job.processes(), peak_rss_bytes());
+  if (!job.speaks()) {
+    return;
+  }
+  const Json json = result_json(args, source, plan, result, bytes_read, rss);
   write_json(calibration.folder / "result.json", json);
   print_result(json);
   write_json(args.json, json);

@@ -152,8 +152,8 @@ void BlockRunner::share_experts(PieceStream& stream, int64_t block, const at::Te
                           y_TD.to(out_ND.device()));
         }
       }};
-  exchange_experts(ranks_, counts, states_ND.size(1), exchanged_rows(states_ND.size(0)),
-                   states_ND.options(), work);
+  const int64_t max_rows = maximum(ranks_, exchanged_rows(states_ND.size(0)));
+  exchange_experts(ranks_, counts, states_ND.size(1), max_rows, states_ND.options(), work);
 }
 
 }  // namespace blockptq

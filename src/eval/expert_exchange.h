@@ -35,7 +35,8 @@ constexpr int64_t exchanged_rows(int64_t tokens) {
 }
 
 /// counts_E: tokens of this rank for each expert. Experts go in rounds, such that a rank's own
-/// tokens of a round and the others' that come to it are at most about `max_rows` rows each.
+/// tokens of a round and the others' that come to it are about `max_rows` (the same on every rank)
+/// rows each at most.
 void exchange_experts(Ranks& ranks, const std::vector<int64_t>& counts_E, int64_t hidden,
                       int64_t max_rows, const at::TensorOptions& states, const ExpertWork& work);
 

@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 #include <arpa/inet.h>
+#include <c10/util/Flags.h>
 #include <fmt/format.h>
 #include <netdb.h>
 #include <sys/socket.h>
@@ -21,6 +22,8 @@
 
 #include "base/error.h"
 #include "run/signs_of_life.h"
+
+C10_DECLARE_int(caffe2_log_level);
 
 namespace blockptq {
 namespace {
@@ -253,6 +256,7 @@ void ProcessGroup::abandon(const std::string& reason) {
 
 std::unique_ptr<Ranks> join_job(const JobPlace& place, const std::string& version,
                                 const JoinOptions& options) {
+  FLAGS_caffe2_log_level = 3;  // c10d's own account of a lost rank, with stacks; ours is one line
   return std::make_unique<ProcessGroup>(place, version, options);
 }
 

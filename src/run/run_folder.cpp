@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <random>
 #include <vector>
 
 #include "base/error.h"
@@ -77,16 +78,40 @@ FolderLock::~FolderLock() {
   ::close(descriptor_);
 }
 
-RunFolder::RunFolder(const std::filesystem::path& folder, const Json& description, bool restart)
-    : folder_(made(folder)), lock_(folder) {
-  remove_unfinished(folder);
-  const std::filesystem::path path = folder / "run.json";
+RunFolder::RunFolder(const std::filesystem::path& folder, const Json& description, bool restart,
+                     Ranks& ranks)
+    : folder_(folder) {
+  const std::filesystem::path sign = folder / ".rank_0";
+  std::string text;
+  if (ranks.rank() == 0) {
+    const AbandonOnError abandon_on_error(ranks);
+    lock_.emplace(made(folder));
+    open(description, restart);
+    if (ranks.shared()) {
+      text = std::to_string(std::random_device()());
+      write_file_atomically(sign, text);
+    }
+  }
+  if (ranks.shared()) {
+    broadcast(ranks, text, 0);
+    const bool seen = std::filesystem::exists(sign) && read_file(sign) == text;
+    const bool all = sum(ranks, seen ? 0 : 1) == 0;
+    if (lock_) {
+      std::filesystem::remove(sign);
+    }
+    check(all, "{}: expected one folder that all ranks of the job share", folder.string());
+  }
+}
+
+void RunFolder::open(const Json& description, bool restart) {
+  remove_unfinished(folder_);
+  const std::filesystem::path path = folder_ / "run.json";
   if (std::filesystem::exists(path) && !restart) {
     check_same_run(path, parse_json(read_file(path), path.string()), description);
     return;
   }
   for (const char* prefix : {"states_", "block_", "unit_", "quant_parameters_", "journal."}) {
-    remove_files(folder, prefix);
+    remove_files(folder_, prefix);
   }
   write_file_atomically(path, description.dump(2) + "\n");
 }

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "base/json.h"
+#include "base/ranks.h"
 #include "run/tensor_file.h"
 
 namespace blockptq {
@@ -34,7 +35,11 @@ class RunFolder {
   /// Creates or continues the run in `folder`. Error when another process works there, or when the
   /// folder holds a run whose description differs (the first differing key is named); `restart`
   /// throws such a run away instead, with everything that runs leave here.
-  RunFolder(const std::filesystem::path& folder, const Json& description, bool restart);
+  ///
+  /// Of several `ranks`, rank 0 does that and holds the lock; all use the folder then. Error when
+  /// it is not one folder for all of them.
+  RunFolder(const std::filesystem::path& folder, const Json& description, bool restart,
+            Ranks& ranks = alone());
 
   /// The states that enter `block`, if they are here.
   std::optional<NamedTensors> load_states(int64_t block) const;
@@ -49,10 +54,11 @@ class RunFolder {
   void remove_units(int64_t block) const;
 
  private:
+  void open(const Json& description, bool restart);
   std::filesystem::path states_path(int64_t block) const;
 
   std::filesystem::path folder_;
-  FolderLock lock_;
+  std::optional<FolderLock> lock_;
 };
 
 }  // namespace blockptq

@@ -26,7 +26,8 @@ Dtype stored_type(at::ScalarType type) {
 
 }  // namespace
 
-void write_tensors(const std::filesystem::path& path, const NamedTensors& tensors) {
+void write_tensors(const std::filesystem::path& path, const NamedTensors& tensors,
+                   const std::map<std::string, std::string>& metadata) {
   std::vector<at::Tensor> host;
   std::vector<TensorToWrite> rows;
   for (const auto& [name, value] : tensors) {
@@ -34,7 +35,7 @@ void write_tensors(const std::filesystem::path& path, const NamedTensors& tensor
     rows.push_back({{name, stored_type(value.scalar_type()), value.sizes().vec()},
                     host.back().const_data_ptr()});
   }
-  write_safetensors(path, rows);
+  write_safetensors(path, rows, metadata);
 }
 
 at::Tensor read_tensor(const SafetensorsFile& file, const TensorInfo& info) {

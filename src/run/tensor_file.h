@@ -14,7 +14,8 @@ namespace blockptq {
 using NamedTensors = std::map<std::string, at::Tensor, std::less<>>;
 
 /// Writes F32, BF16, I8 or I64 tensors of any device, atomically.
-void write_tensors(const std::filesystem::path& path, const NamedTensors& tensors);
+void write_tensors(const std::filesystem::path& path, const NamedTensors& tensors,
+                   const std::map<std::string, std::string>& metadata = {});
 /// Error for other types, and for everything that a safetensors file is refused for.
 NamedTensors read_tensors(const std::filesystem::path& path);
 /// One tensor of an open file.

@@ -1,0 +1,88 @@
+"""Jobs of several processes on this host, started as torchrun, srun and mpirun would start them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from .program import ENVIRONMENT, Argument, binary
+
+Variables = Callable[[int, int], dict[str, str]]
+
+
+def torchrun(rank: int, size: int) -> dict[str, str]:
+    return {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank)}
+
+
+def srun(rank: int, size: int) -> dict[str, str]:
+    return {"SLURM_PROCID": str(rank), "SLURM_STEP_NUM_TASKS": str(size), "SLURM_LOCALID": str(rank)}
+
+
+def mpirun(rank: int, size: int) -> dict[str, str]:
+    return {"OMPI_COMM_WORLD_RANK": str(rank), "OMPI_COMM_WORLD_SIZE": str(size)}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Job:
+    """The processes of one job; `arguments` may differ from rank to rank."""
+
+    def __init__(
+        self, arguments: Sequence[Sequence[Argument]], variables: Variables = torchrun, lost_after: float = 5
+    ) -> None:
+        self._errors = [tempfile.TemporaryFile() for _ in arguments]
+        self._outputs = [tempfile.TemporaryFile() for _ in arguments]
+        port = str(free_port())
+        common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+        common |= {"BLOCKPTQ_RANK_TIMEOUT": str(lost_after), "BLOCKPTQ_JOIN_TIMEOUT": "60"}
+        self.processes = [
+            subprocess.Popen(
+                [binary(), *map(str, own)], stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                env={**ENVIRONMENT, **common, **variables(rank, len(arguments))},
+            )
+            for rank, (own, out, err) in enumerate(zip(arguments, self._outputs, self._errors, strict=True))
+        ]  # fmt: skip
+
+    def wait(self, timeout: float = 120) -> list[int]:
+        """Exit codes by rank; everything is killed at the end of the time."""
+        end = time.monotonic() + timeout
+        try:
+            return [process.wait(max(end - time.monotonic(), 0.01)) for process in self.processes]
+        finally:
+            for process in self.processes:
+                process.kill()
+
+    def errors(self) -> list[str]:
+        return [self._text(file) for file in self._errors]
+
+    def outputs(self) -> list[str]:
+        return [self._text(file) for file in self._outputs]
+
+    @staticmethod
+    def _text(file: tempfile._TemporaryFileWrapper[bytes]) -> str:
+        file.seek(0, os.SEEK_SET)
+        return file.read().decode(errors="surrogateescape")
+
+
+def run_job(size: int, *arguments: Argument, variables: Variables = torchrun) -> Job:
+    """A job that must succeed: silent, and only rank 0 speaks."""
+    job = Job([arguments] * size, variables)
+    assert job.wait() == [0] * size, job.errors()
+    assert job.errors() == [""] * size
+    assert job.outputs()[1:] == [""] * (size - 1)
+    return job
+
+
+def tensor_files(folder: Path) -> dict[str, bytes]:
+    """The safetensors files of a folder by name."""
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.safetensors"))}

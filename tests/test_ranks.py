@@ -1,0 +1,162 @@
+"""Several processes, or devices, on one job: the result of one; a rank that dies, or does something else, ends it."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from blockptq_testing.models import SHIPPED, SHIPPED_BLOCKS, clone_model, require_model
+from blockptq_testing.program import Argument, eval_json, run_blockptq
+from blockptq_testing.ranks import Job, Variables, mpirun, run_job, srun, tensor_files, torchrun
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+EVAL = ("--model", SHIPPED, "--seq_len", 256, "--max_chunks", 5, "--dtype", "fp32")
+# In bf16 an expert's sums round where their order differs: equal results show that it does not.
+BF16 = ("--model", SHIPPED, "--seq_len", 300, "--max_chunks", 7)
+QUANTIZE = ("quantize", "--model", SHIPPED, "--nsamples", 5, "--seq_len", 128, "--eval_chunks", 2, "--eval_seq_len", 128)
+
+
+def eval_ranks(size: int, json_file: Path, *arguments: Argument, variables: Variables = torchrun) -> dict[str, float]:
+    run_job(size, "eval", *arguments, "--json", json_file, variables=variables)
+    result: dict[str, float] = json.loads(json_file.read_text())
+    return result
+
+
+@pytest.mark.parametrize(("size", "variables"), [(2, torchrun), (3, srun), (5, mpirun)])
+def test_eval_gives_the_number_of_one_process(tmp_path: Path, size: int, variables: Variables) -> None:
+    one = eval_json(tmp_path / "one.json", *EVAL, "--mtp", env=ONE_THREAD)
+    many = eval_ranks(size, tmp_path / "many.json", *EVAL, "--mtp", variables=variables)
+    assert many["ppl"] == pytest.approx(one["ppl"], rel=1e-6)
+    assert many["mtp_ppl"] == pytest.approx(one["mtp_ppl"], rel=1e-6)
+    assert many["bytes_read"] <= 1.05 * one["bytes_read"]
+
+
+def test_eval_in_bf16_against_a_reference(tmp_path: Path) -> None:
+    arguments = (*BF16, "--train_mode", "block", "--reference", SHIPPED)
+    one = eval_json(tmp_path / "one.json", *arguments, env=ONE_THREAD)
+    many = eval_ranks(3, tmp_path / "many.json", *arguments)
+    assert many["ppl"] == pytest.approx(one["ppl"], rel=1e-3)
+    assert many["kl"] == pytest.approx(one["kl"], rel=1e-2)
+    assert len(many["blocks"]) == SHIPPED_BLOCKS
+
+
+def test_grouped_query_experts(tmp_path: Path) -> None:
+    model = require_model("tiny-qwen3moe-bf16")
+    arguments = ("--model", model, "--seq_len", 200, "--max_chunks", 3, "--dtype", "fp32")
+    one = eval_json(tmp_path / "one.json", *arguments, env=ONE_THREAD)
+    assert eval_ranks(2, tmp_path / "many.json", *arguments)["ppl"] == pytest.approx(one["ppl"], rel=1e-6)
+
+
+def test_pieces_continue_with_another_number_of_ranks(tmp_path: Path) -> None:
+    run = (*EVAL, "--output_dir", tmp_path / "run")
+    eval_ranks(2, tmp_path / "a.json", *run, "--end", 2)
+    eval_ranks(3, tmp_path / "b.json", *run, "--end", 4)
+    last = eval_json(tmp_path / "c.json", *run, env=ONE_THREAD)
+    assert last["ppl"] == pytest.approx(eval_json(tmp_path / "one.json", *EVAL, env=ONE_THREAD)["ppl"], rel=1e-6)
+
+
+def test_devices_of_one_process(tmp_path: Path) -> None:
+    one = eval_json(tmp_path / "one.json", *EVAL, env=ONE_THREAD)
+    two = eval_json(tmp_path / "two.json", *EVAL, "--dev", "cpu,cpu", env=ONE_THREAD)
+    assert two["ppl"] == pytest.approx(one["ppl"], rel=1e-6)
+    assert two["bytes_read"] <= 1.05 * one["bytes_read"]
+
+
+@pytest.fixture(scope="module")
+def quantized(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The output of one process."""
+    folder = tmp_path_factory.mktemp("one") / "out"
+    done = run_blockptq(*QUANTIZE, "--output", folder, env=ONE_THREAD)
+    assert done.code == 0, done.stderr
+    return tensor_files(folder)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_quantize_writes_the_same_bytes(tmp_path: Path, quantized: dict[str, bytes], size: int) -> None:
+    run_job(size, *QUANTIZE, "--output", tmp_path / "out", "--json", tmp_path / "out.json")
+    assert tensor_files(tmp_path / "out") == quantized
+    units = [(unit["block"], unit["unit"]) for unit in json.loads((tmp_path / "out.json").read_text())["units"]]
+    assert len(units) == len(set(units))
+
+
+def test_quantize_on_two_devices_writes_the_same_bytes(tmp_path: Path, quantized: dict[str, bytes]) -> None:
+    done = run_blockptq(*QUANTIZE, "--output", tmp_path / "out", "--dev", "cpu,cpu", env=ONE_THREAD)
+    assert done.code == 0, done.stderr
+    assert tensor_files(tmp_path / "out") == quantized
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_killed_rank_stops_the_job_and_it_continues(tmp_path: Path, quantized: dict[str, bytes], seed: int) -> None:
+    chance = random.Random(seed)
+    command = (*QUANTIZE, "--output", tmp_path / "out")
+    victim = chance.randrange(3)
+    job = Job([command] * 3)
+    time.sleep(chance.uniform(0.2, 4))
+    job.processes[victim].send_signal(signal.SIGKILL)
+    codes = job.wait(timeout=60)
+    if codes != [0, 0, 0]:
+        assert [code for rank, code in enumerate(codes) if rank != victim] in ([1, 1], [0, 0]), job.errors()
+        run_job(3, *command)
+    assert tensor_files(tmp_path / "out") == quantized
+
+
+def test_the_lost_rank_is_named(tmp_path: Path) -> None:
+    job = Job([("eval", "--model", SHIPPED, "--seq_len", 1024, "--max_chunks", 64)] * 3)
+    time.sleep(2)
+    job.processes[2].send_signal(signal.SIGKILL)
+    assert job.wait(timeout=30) == [1, 1, -signal.SIGKILL]
+    for message in job.errors()[:2]:
+        assert message.count("\n") == 1
+        assert "rank 2" in message
+        assert "is lost" in message
+
+
+def test_a_silent_rank_is_lost_after_a_while(tmp_path: Path) -> None:
+    job = Job([("eval", "--model", SHIPPED, "--seq_len", 1024, "--max_chunks", 64)] * 2, lost_after=1.5)
+    time.sleep(2)
+    job.processes[1].send_signal(signal.SIGSTOP)
+    assert job.processes[0].wait(timeout=30) == 1
+    job.processes[1].kill()
+    job.wait()
+    assert "rank 1" in job.errors()[0]
+    assert "no sign of life for 1 s" in job.errors()[0]
+
+
+def test_other_jobs_are_refused(tmp_path: Path) -> None:
+    other = clone_model(SHIPPED, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"rope_theta": 5000}))
+    for arguments in [
+        [("eval", *EVAL), ("eval", *EVAL[2:], "--model", other)],
+        [("eval", *EVAL), ("eval", *EVAL[:-2])],
+        [
+            (*QUANTIZE, "--output", tmp_path / "out"),
+            (*QUANTIZE, "--output", tmp_path / "out", "--quant_type", "w8a8c8"),
+        ],
+    ]:
+        job = Job(arguments)
+        assert job.wait(timeout=60) == [2, 2]
+        for message in job.errors():
+            assert message.startswith("blockptq: error: rank 1: ")
+            assert "expected" in message
+
+
+def test_commands_of_one_process_refuse_a_job(tmp_path: Path) -> None:
+    job = Job([("extract", "--model", SHIPPED, "--output_dir", tmp_path / "data")] * 2)
+    assert job.wait() == [2, 2]
+    assert "runs in one process" in job.errors()[0]
+
+
+def test_an_error_of_one_rank_ends_all(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    command = (*QUANTIZE, "--output", tmp_path / "out")
+    job = Job([(*QUANTIZE, "--output", tmp_path / "file"), command])
+    codes = job.wait(timeout=60)
+    assert codes[0] == 2
+    assert codes[1] in (1, 2)
+    assert "rank 0" in job.errors()[1] or "shared" in job.errors()[1]
