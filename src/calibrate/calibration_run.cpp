@@ -11,9 +11,8 @@
 #include "base/log.h"
 #include "base/size.h"
 #include "calibrate/block_calibrator.h"
-#include "calibrate/weight_summary.h"
-#include "checkpoint/safetensors_writer.h"
-#include "eval/head.h"
+#include "calibrate/held_out.h"
+#include "calibrate/unit_files.h"
 #include "eval/model_pass.h"
 #include "models/ends.h"
 #include "models/piece.h"
@@ -29,7 +28,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int64_t kRuntimeBytes = int64_t{384} << 20;  // libraries, tokenizer, text
 constexpr int64_t kWorkspace = int64_t{256} << 20;
-constexpr const char* kReport = "report";  // of a unit, in the metadata of its file
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -47,6 +45,7 @@ Route make_route(const Model& model, const CalibrationOptions& options,
   const bool held_out = std::any_of(texts.begin(), texts.end(),
                                     [](const CalibrationText& text) { return !text.calibrate; });
   route.head = route.mtp || (held_out && route.end >= spec.blocks);
+  route.logits = held_out;
   return route;
 }
 
@@ -60,27 +59,6 @@ Piece in_type(Piece piece, at::ScalarType type) {
 
 std::string state_name(size_t text, const char* model) {
   return fmt::format("text_{}.{}", text, model);
-}
-
-/// Writes the unit files of a block as one, tensor by tensor.
-void join_unit_files(const std::vector<std::filesystem::path>& units,
-                     const std::filesystem::path& path) {
-  std::vector<std::unique_ptr<SafetensorsFile>> files;
-  std::vector<TensorSpec> specs;
-  std::vector<std::pair<const SafetensorsFile*, const TensorInfo*>> sources;
-  for (const auto& unit : units) {
-    files.push_back(std::make_unique<SafetensorsFile>(unit));
-    for (const TensorInfo& info : files.back()->header().tensors) {
-      specs.push_back({info.name, info.dtype, info.shape});
-      sources.emplace_back(files.back().get(), &info);
-    }
-  }
-  write_safetensors(path, specs, {}, [&](size_t index, const Append& append) {
-    const auto& [file, info] = sources[index];
-    const TensorBytes bytes = file->read(*info);
-    append(bytes.data(), bytes.size());
-    file->release(*info);
-  });
 }
 
 /// One run in progress.
@@ -98,9 +76,6 @@ class CalibrationRun {
   void save_states(int64_t next_block);
   void run_block(PieceStream& stream, int64_t block);
   UnitHooks unit_hooks(int64_t block);
-  std::optional<UnitResult> find_unit(int64_t block, const std::string& unit,
-                                      const std::vector<Weight>& weights) const;
-  void keep_unit(const UnitResult& result) const;
   void pass_unit(int64_t block, const std::string& unit);
   void finish_block(int64_t block, double seconds);
   std::vector<PieceSpec> pieces() const;
@@ -120,11 +95,12 @@ class CalibrationRun {
   Route route_;
   RunFolder folder_;
   std::optional<Journal> journal_;  ///< on rank 0
+  UnitFiles unit_files_;
   CalibrationContext context_;
   FakeQuantExec quant_exec_;
   std::vector<TextStates> states_;
-  std::vector<std::filesystem::path> unit_files_;  ///< of the block in work
-  int64_t steps_ = 0;                              ///< done in the block in work
+  std::vector<std::filesystem::path> passed_;  ///< unit files of the block in work, in order
+  int64_t steps_ = 0;                          ///< done in the block in work
 };
 
 CalibrationRun::CalibrationRun(const Checkpoint& checkpoint, const Model& model,
@@ -139,6 +115,7 @@ CalibrationRun::CalibrationRun(const Checkpoint& checkpoint, const Model& model,
       route_(make_route(model, options, texts)),
       folder_((check_same_job(ranks, description()), options.folder), description(),
               options.restart, ranks),
+      unit_files_(folder_, options.recipe, options.keep_codes),
       context_{options.recipe, options.default_algorithm, options.type, {}, options.learn_clips},
       quant_exec_(options.recipe) {
   const AbandonOnError abandon_on_error(ranks_);
@@ -200,67 +177,22 @@ void CalibrationRun::save_states(int64_t next_block) {
   folder_.save_states(next_block, tensors);
 }
 
-std::optional<UnitResult> CalibrationRun::find_unit(int64_t block, const std::string& unit,
-                                                    const std::vector<Weight>& weights) const {
-  const std::filesystem::path path = folder_.unit_path(block, unit);
-  if (!std::filesystem::exists(path)) {
-    return std::nullopt;
-  }
-  const NamedTensors tensors = read_tensors(path);
-  const auto find = [&](const std::string& name) {
-    const auto found = tensors.find(name);
-    return found == tensors.end() ? std::nullopt : std::optional(found->second);
-  };
-  UnitResult result;
-  for (const Weight& weight : weights) {
-    const int bits = options_.recipe.linear(weight.role, weight.name).weight_bits;
-    if (bits != kFloatBits) {
-      result.weights[weight.name] = quantize_as_learned(weight.name, weight.value, bits, find);
-    }
-  }
-  for (const auto& [name, value] : tensors) {
-    if (name.ends_with(".weight")) {
-      result.transformed[name] = value;
-    }
-  }
-  result.report.block = block;
-  result.report.unit = unit;
-  return result;
-}
-
-void CalibrationRun::keep_unit(const UnitResult& result) const {
-  NamedTensors tensors(result.transformed.begin(), result.transformed.end());
-  Json entry = result.report.json();
-  entry["weights"] = Json::array();
-  for (const Weight& weight : result.targets) {
-    const auto chosen = result.weights.find(weight.name);
-    if (chosen != result.weights.end()) {
-      keep_learned(weight.name, weight.value, chosen->second, options_.keep_codes, tensors);
-      entry["weights"].push_back(summarize_weight(weight.name, weight.value, chosen->second));
-    }
-  }
-  write_tensors(folder_.unit_path(result.report.block, result.report.unit), tensors,
-                {{kReport, entry.dump()}});
-}
-
 /// What the rank that made the unit has left in its file goes into the journal.
 void CalibrationRun::pass_unit(int64_t block, const std::string& unit) {
   if (ranks_.rank() == 0) {
-    const std::filesystem::path path = folder_.unit_path(block, unit);
     if (journal_->find(block, unit) == nullptr) {
-      const SafetensorsFile file(path);
-      journal_->append(parse_json(file.header().metadata.at(kReport), path.string()));
+      journal_->append(unit_files_.report(block, unit));
     }
-    unit_files_.push_back(path);
+    passed_.push_back(folder_.unit_path(block, unit));
   }
   step(block, unit);
 }
 
 UnitHooks CalibrationRun::unit_hooks(int64_t block) {
   return {[this, block](const std::string& unit, const std::vector<Weight>& weights) {
-            return find_unit(block, unit, weights);
+            return unit_files_.find(block, unit, weights);
           },
-          [this](const UnitResult& result) { keep_unit(result); },
+          [this](const UnitResult& result) { unit_files_.keep(result); },
           [this, block](const std::string& unit) { pass_unit(block, unit); }};
 }
 
@@ -279,7 +211,7 @@ void CalibrationRun::step(int64_t block, const std::string& detail) {
 
 void CalibrationRun::run_block(PieceStream& stream, int64_t block) {
   const auto start = Clock::now();
-  unit_files_.clear();
+  passed_.clear();
   steps_ = 0;
   const nn::AttentionOptions attention{options_.dense_attention, kWorkspace};
   BlockCalibrator(context_, quant_exec_, model_, attention,
@@ -292,10 +224,10 @@ void CalibrationRun::run_block(PieceStream& stream, int64_t block) {
 
 void CalibrationRun::finish_block(int64_t block, double seconds) {
   if (options_.on_block) {
-    options_.on_block(block, unit_files_);
+    options_.on_block(block, passed_);
   }
   if (options_.keep_parameters) {
-    join_unit_files(unit_files_, parameters_path(options_.folder, block));
+    join_unit_files(passed_, parameters_path(options_.folder, block));
   }
   if (journal_->find(block, "block") == nullptr) {
     journal_->append(report_block(block, seconds).json());
@@ -351,30 +283,17 @@ void CalibrationRun::measure_held_out(PieceStream& stream) {
   if (ranks_.rank() != 0) {
     return;
   }
-  size_t text = 0;
-  while (text < texts_.size() && texts_[text].calibrate) {
-    ++text;
+  const auto text = std::ranges::find_if(texts_, [](const auto& t) { return !t.calibrate; });
+  if (text == texts_.end()) {
+    return;
   }
-  const bool any = text < texts_.size();
-  const TokenWindows& windows = texts_[any ? text : 0].windows;
-  const at::Tensor targets_N = target_tokens(windows, 1);
-  HeadMeasure quant(targets_N);
-  HeadMeasure exact(targets_N);
-  for (int64_t tile = 0; tile < head_tiles(model_, Unit::head, at::kFloat); ++tile) {
-    const at::Tensor head_VD = stream.next().only().to(options_.type);
-    if (any) {
-      const at::Tensor float_ND = states_[text].float_CLD.flatten(0, 1);
-      exact.add(float_ND, head_VD);
-      quant.add(states_[text].quant_CLD.flatten(0, 1), head_VD, float_ND, head_VD);
-    }
-  }
-  if (any && journal_->find(-1, "held_out") == nullptr) {
-    journal_->append({{"block", -1},
-                      {"unit", "held_out"},
-                      {"float_ppl", perplexity(exact.losses(), windows, 1)},
-                      {"ppl", perplexity(quant.losses(), windows, 1)},
-                      {"kl", quant.divergence().mean().item<double>()},
-                      {"top1_agreement", quant.agreement().to(at::kDouble).mean().item<double>()}});
+  const auto next_tile = [&, left = head_tiles(model_, Unit::head, at::kFloat)]() mutable {
+    return left-- > 0 ? stream.next().only().to(options_.type) : at::Tensor();
+  };
+  const Json measured =
+      blockptq::measure_held_out(states_[text - texts_.begin()], text->windows, next_tile);
+  if (journal_->find(-1, "held_out") == nullptr) {
+    journal_->append(measured);
   }
 }
 

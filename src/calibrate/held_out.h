@@ -1,0 +1,20 @@
+// What the quantized model has lost on a text that it was not calibrated on.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+
+#include "base/json.h"
+#include "calibrate/block_calibrator.h"
+#include "text/windows.h"
+
+namespace blockptq {
+
+/// The journal's entry: perplexities of both models, KL(float || quantized) and the share of equal
+/// first choices. `text`: normalised in front of the output head; `next_tile` gives the head's rows
+/// [V, D], tile by tile, then an undefined tensor.
+Json measure_held_out(const TextStates& text, const TokenWindows& windows,
+                      const std::function<at::Tensor()>& next_tile);
+
+}  // namespace blockptq

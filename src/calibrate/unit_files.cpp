@@ -1,0 +1,88 @@
+#include "calibrate/unit_files.h"
+
+#include <memory>
+#include <utility>
+
+#include "calibrate/weight_summary.h"
+#include "checkpoint/safetensors_writer.h"
+#include "run/parameters.h"
+#include "run/tensor_file.h"
+
+namespace blockptq {
+namespace {
+
+constexpr const char* kReport = "report";  // in the metadata of the file
+
+}  // namespace
+
+std::optional<UnitResult> UnitFiles::find(int64_t block, const std::string& unit,
+                                          const std::vector<Weight>& weights) const {
+  const std::filesystem::path path = folder_.unit_path(block, unit);
+  if (!std::filesystem::exists(path)) {
+    return std::nullopt;
+  }
+  const NamedTensors tensors = read_tensors(path);
+  const auto find = [&](const std::string& name) {
+    const auto found = tensors.find(name);
+    return found == tensors.end() ? std::nullopt : std::optional(found->second);
+  };
+  UnitResult result;
+  for (const Weight& weight : weights) {
+    const int bits = recipe_.linear(weight.role, weight.name).weight_bits;
+    if (bits != kFloatBits) {
+      result.weights[weight.name] = quantize_as_learned(weight.name, weight.value, bits, find);
+    }
+  }
+  for (const auto& [name, value] : tensors) {
+    if (name.ends_with(".weight")) {
+      result.transformed[name] = value;
+    }
+  }
+  result.report.block = block;
+  result.report.unit = unit;
+  return result;
+}
+
+void UnitFiles::keep(const UnitResult& result) const {
+  NamedTensors tensors(result.transformed.begin(), result.transformed.end());
+  Json entry = result.report.json();
+  entry["weights"] = Json::array();
+  for (const Weight& weight : result.targets) {
+    const auto chosen = result.weights.find(weight.name);
+    if (chosen != result.weights.end()) {
+      keep_learned(weight.name, weight.value, chosen->second, keep_codes_, tensors);
+      entry["weights"].push_back(summarize_weight(weight.name, weight.value, chosen->second));
+    }
+  }
+  write_tensors(folder_.unit_path(result.report.block, result.report.unit), tensors,
+                {{kReport, entry.dump()}});
+}
+
+Json UnitFiles::report(int64_t block, const std::string& unit) const {
+  const std::filesystem::path path = folder_.unit_path(block, unit);
+  const SafetensorsFile file(path);
+  return parse_json(file.header().metadata.at(kReport), path.string());
+}
+
+/// Writes the unit files of a block as one, tensor by tensor.
+void join_unit_files(const std::vector<std::filesystem::path>& units,
+                     const std::filesystem::path& path) {
+  std::vector<std::unique_ptr<SafetensorsFile>> files;
+  std::vector<TensorSpec> specs;
+  std::vector<std::pair<const SafetensorsFile*, const TensorInfo*>> sources;
+  for (const auto& unit : units) {
+    files.push_back(std::make_unique<SafetensorsFile>(unit));
+    for (const TensorInfo& info : files.back()->header().tensors) {
+      specs.push_back({info.name, info.dtype, info.shape});
+      sources.emplace_back(files.back().get(), &info);
+    }
+  }
+  write_safetensors(path, specs, {}, [&](size_t index, const Append& append) {
+    const auto& [file, info] = sources[index];
+    const TensorBytes bytes = file->read(*info);
+    append(bytes.data(), bytes.size());
+    file->release(*info);
+  });
+}
+
+}  // namespace blockptq

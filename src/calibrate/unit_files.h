@@ -1,0 +1,41 @@
+// What was learned of the units of a run: a file in the run folder for each, whole or not there,
+// whichever rank has made it.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "calibrate/unit.h"
+#include "quant/recipe.h"
+#include "run/run_folder.h"
+
+namespace blockptq {
+
+class UnitFiles {
+ public:
+  /// The arguments outlive this. `keep_codes`: also where the scales give them.
+  UnitFiles(const RunFolder& folder, const Recipe& recipe, bool keep_codes)
+      : folder_(folder), recipe_(recipe), keep_codes_(keep_codes) {}
+
+  /// The outcome of a unit that is finished.
+  std::optional<UnitResult> find(int64_t block, const std::string& unit,
+                                 const std::vector<Weight>& weights) const;
+  void keep(const UnitResult& result) const;
+  /// The journal's entry of a unit that is finished.
+  Json report(int64_t block, const std::string& unit) const;
+
+ private:
+  const RunFolder& folder_;
+  const Recipe& recipe_;
+  bool keep_codes_;
+};
+
+/// Writes the unit files of a block as one, tensor by tensor.
+void join_unit_files(const std::vector<std::filesystem::path>& units,
+                     const std::filesystem::path& path);
+
+}  // namespace blockptq
