@@ -5,7 +5,7 @@
 namespace blockptq {
 namespace {
 
-constexpr double kWorthwhile = 0.98;  ///< of the loss without: less is chance
+constexpr double kWorthwhile = 0.9;  ///< of the loss without: less is mostly chance
 
 }  // namespace
 
