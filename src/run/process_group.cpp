@@ -204,6 +204,10 @@ void ProcessGroup::find_others(const std::string& version, Milliseconds timeout)
     hosts_.push_back(found.at("host").get<std::string>());
     versions.push_back(found.at("version").get<std::string>());
   }
+  store_->add("read", 1);  // rank 0 may keep the store: it goes on when all have read
+  while (rank_ == 0 && store_->add("read", 0) < size_) {
+    std::this_thread::sleep_for(Milliseconds(10));
+  }
   for (int rank = 1; rank < size_; ++rank) {
     check(versions[rank] == versions[0], "{}: expected version {} as {} has, found {}",
           name_of(rank), versions[0], name_of(0), versions[rank]);
