@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/size.h"
 #include "calibrate/block_calibrator.h"
+#include "calibrate/time_estimate.h"
 #include "calibrate/weight_summary.h"
 #include "checkpoint/safetensors_writer.h"
 #include "eval/head.h"
@@ -55,6 +56,25 @@ Piece in_type(Piece piece, at::ScalarType type) {
     piece.replace(weight.name, weight.value.to(type));
   }
   return piece;
+}
+
+int64_t token_count(const std::vector<CalibrationText>& texts) {
+  int64_t tokens = 0;
+  for (const CalibrationText& text : texts) {
+    tokens += text.windows.count() * text.windows.seq_len;
+  }
+  return tokens;
+}
+
+/// What a unit's time is counted as; nothing for the small ones between.
+std::optional<Unit> unit_kind(const std::string& unit) {
+  if (unit == "attention") {
+    return Unit::attention;
+  }
+  if (unit == "mlp" || unit == "shared_experts") {
+    return Unit::feed_forward;
+  }
+  return unit.starts_with("expert ") ? std::optional(Unit::expert) : std::nullopt;
 }
 
 std::string state_name(size_t text, const char* model) {
@@ -118,7 +138,9 @@ class CalibrationRun {
   FakeQuantExec quant_exec_;
   std::vector<TextStates> states_;
   std::vector<std::filesystem::path> unit_files_;  ///< of the block in work
-  int64_t steps_ = 0;                              ///< done in the block in work
+  std::optional<TimeEstimate> estimate_;
+  Clock::time_point start_ = Clock::now();
+  Clock::time_point last_step_ = start_;
 };
 
 CalibrationRun::CalibrationRun(const Checkpoint& checkpoint, const Model& model,
@@ -247,22 +269,18 @@ UnitHooks CalibrationRun::unit_hooks(int64_t block) {
 }
 
 void CalibrationRun::step(int64_t block, const std::string& detail) {
-  const double units = 2.0 + static_cast<double>(model_.experts(block));
-  const int64_t blocks = route_.end - route_.begin;
-  const double within = std::min(static_cast<double>(++steps_) / units, 1.0);
-  int64_t tokens = 0;
-  for (const CalibrationText& text : texts_) {
-    tokens += text.windows.count() * text.windows.seq_len;
+  if (const auto unit = unit_kind(detail)) {
+    estimate_->finished(*unit, block, seconds_since(last_step_));
+    last_step_ = Clock::now();
   }
-  progress_.update(
-      {block, blocks, tokens,
-       (static_cast<double>(block - route_.begin) + within) / static_cast<double>(blocks), detail});
+  const double elapsed = seconds_since(start_);
+  progress_.update({block, route_.end - route_.begin, token_count(texts_),
+                    elapsed / (elapsed + estimate_->remaining()), detail});
 }
 
 void CalibrationRun::run_block(PieceStream& stream, int64_t block) {
   const auto start = Clock::now();
   unit_files_.clear();
-  steps_ = 0;
   const nn::AttentionOptions attention{options_.dense_attention, kWorkspace};
   BlockCalibrator(context_, quant_exec_, model_, attention,
                   expert_slice_tokens(model_.spec(), kWorkspace), unit_hooks(block))
@@ -290,8 +308,8 @@ BlockReport CalibrationRun::report_block(int64_t block, double seconds) const {
       (text.calibrate ? calibration : held_out).add(text.quant_CLD[c], text.float_CLD[c], {});
     }
   }
-  return {block, calibration.value(), any ? std::optional(held_out.value()) : std::nullopt,
-          seconds};
+  return {block, block >= model_.spec().blocks, calibration.value(),
+          any ? std::optional(held_out.value()) : std::nullopt, seconds};
 }
 
 /// The norm in front of an output head, on all states.
@@ -349,7 +367,9 @@ CalibrationResult CalibrationRun::run() {
   const int64_t blocks = model_.spec().blocks;
   CalibrationResult result;
   PieceLoader loader(checkpoint_, at::kFloat, options_.device);
-  PieceStream stream(loader, route_pieces(model_, route_, at::kFloat));
+  const std::vector<PieceSpec> pieces = route_pieces(model_, route_, at::kFloat);
+  estimate_.emplace(pieces, options_.recipe, token_count(texts_), model_.spec().expert_share);
+  PieceStream stream(loader, pieces);
   for (int64_t block = route_.begin; block < std::min(route_.end, blocks); ++block) {
     run_block(stream, block);
   }
@@ -381,6 +401,9 @@ Json BlockReport::json() const {
             {"unit", "block"},
             {"relative_error", calibration_error},
             {"seconds", seconds}};
+  if (mtp) {
+    json["mtp"] = true;
+  }
   if (held_out_error) {
     json["held_out_relative_error"] = *held_out_error;
   }

@@ -50,6 +50,7 @@ struct CalibrationOptions {
 /// Relative squared error of the quantized model's output of a block, per text.
 struct BlockReport {
   int64_t block = 0;
+  bool mtp = false;  ///< the MTP layer: its input is not the output of the block before
   double calibration_error = 0;
   std::optional<double> held_out_error;
   double seconds = 0;

@@ -6,10 +6,13 @@
 
 #include "base/error.h"
 #include "deploy/checkpoint_writer.h"
+#include "deploy/kept_tensors.h"
 #include "deploy/unit_source.h"
 
 namespace blockptq {
 namespace {
+
+constexpr int64_t kKeepBytes = int64_t{256} << 20;
 
 /// Parts of the output that no calibration has a say in, in the order of the shards.
 std::vector<std::string> parts_of(const OutputPlan& plan) {
@@ -38,12 +41,14 @@ QuantizeResult quantize(const Checkpoint& source, const Model& model, const Outp
   writer_options.run = {{"algorithm", options.calibration.default_algorithm},
                         {"text", texts.front().fingerprint}};
   CheckpointWriter writer(source, plan, options.calibration.recipe, options.output, writer_options);
+  const KeptTensors kept(source, plan, kKeepBytes);
   CalibrationOptions calibration = options.calibration;
   calibration.keep_parameters = false;
   calibration.keep_codes = true;
   calibration.on_block = [&](int64_t block, const std::vector<std::filesystem::path>& unit_files) {
     writer.write(block_part(block), std::make_shared<UnitSource>(source, unit_files));
     writer.flush();  // the unit files go next
+    kept.drop(block_part(block));
   };
   QuantizeResult result;
   result.already_complete = writer.complete();

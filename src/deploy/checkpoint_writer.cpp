@@ -148,7 +148,7 @@ void CheckpointWriter::write_shard(const PlannedShard& shard,
   const auto append = [&](const void* data, size_t size) { stream->append(data, size); };
   for (size_t i = shard.begin; i < shard.end; ++i) {
     check_stop();
-    if (i + 1 < shard.end && plan_.tensors[i + 1].source != nullptr) {
+    if (i + 1 < shard.end && weights->reads(plan_.tensors[i + 1])) {
       source_.prefetch(*plan_.tensors[i + 1].source);
     }
     write_tensor(plan_.tensors[i], *weights, append);

@@ -29,6 +29,10 @@ void take_all(const QTensor& q, const TakeRows& take) {
 
 }  // namespace
 
+bool WeightSource::reads(const PlannedTensor& tensor) const {
+  return tensor.source != nullptr;
+}
+
 bool WeightSource::transformed(const PlannedTensor& /*tensor*/) const {
   return false;
 }
@@ -96,6 +100,10 @@ void ComputedSource::codes(const PlannedTensor& tensor, const TakeRows& take) {
   const auto found = quantized_.find(tensor.tensor.name);
   BPTQ_ASSERT(found != quantized_.end() && found->second.bits == tensor.tensor.weight_bits);
   take_all({found->second.codes_OI.cpu(), found->second.scales_O.cpu(), found->second.bits}, take);
+}
+
+bool ComputedSource::reads(const PlannedTensor& tensor) const {
+  return WeightSource::reads(tensor) && !tensor.tensor.quantized() && !transformed(tensor);
 }
 
 bool ComputedSource::transformed(const PlannedTensor& tensor) const {

@@ -29,6 +29,8 @@ class WeightSource {
 
   /// Hands all rows of a quantized weight to `take`, from the top, in even portions but the last.
   virtual void codes(const PlannedTensor& tensor, const TakeRows& take) = 0;
+  /// Whether anything of the tensor is read from the source checkpoint.
+  virtual bool reads(const PlannedTensor& tensor) const;
   /// Whether the float values of the output differ from the source's because a transform was folded
   /// in.
   virtual bool transformed(const PlannedTensor& tensor) const;
@@ -73,6 +75,7 @@ class ComputedSource final : public WeightSource {
   ComputedSource(const Checkpoint& checkpoint, std::map<std::string, QTensor> quantized,
                  std::map<std::string, at::Tensor> transformed = {});
   void codes(const PlannedTensor& tensor, const TakeRows& take) override;
+  bool reads(const PlannedTensor& tensor) const override;
   bool transformed(const PlannedTensor& tensor) const override;
   void values(const PlannedTensor& tensor, int64_t row_begin, int64_t row_end,
               float* out) const override;
