@@ -86,7 +86,7 @@ struct Chosen {
 };
 
 Chosen choose_deployed(const EvalArguments& args, const Opened& opened, bool fake_quant) {
-  DeployedOptions options{.fake_quant = fake_quant};
+  DeployedOptions options{.fake_quant = fake_quant, .type = args.eval.type};
   if (args.quant.cls) {
     options.int8_cache = args.quant.cls == "c8";
   }
