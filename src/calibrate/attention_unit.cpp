@@ -2,12 +2,15 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
 #include "base/system.h"
+#include "calibrate/smoothing.h"
 #include "calibrate/statistics.h"
 #include "exec/record_exec.h"
+#include "nn/norm.h"
 
 namespace blockptq {
 namespace {
@@ -18,17 +21,6 @@ struct InputGroup {
   std::vector<Weight> weights;
   StatisticsSum sum;
 };
-
-/// The weights that the recipe quantizes.
-std::vector<Weight> quantized_weights(const CalibrationContext& context, const Piece& piece) {
-  std::vector<Weight> weights;
-  for (const Weight& weight : piece.weights()) {
-    if (context.recipe.linear(weight.role, weight.name).weight_bits != kFloatBits) {
-      weights.push_back(weight);
-    }
-  }
-  return weights;
-}
 
 /// Groups weights by the inputs that were observed; those that were not used (an indexer that does
 /// not select) are left out.
@@ -51,83 +43,185 @@ std::vector<InputGroup> group_by_input(const std::vector<Weight>& weights,
   return groups;
 }
 
+/// Some of the sequences, evenly spread.
+std::vector<int64_t> spread(int64_t sequences, int64_t wanted) {
+  std::vector<int64_t> chosen;
+  const int64_t count = std::min(sequences, wanted);
+  for (int64_t i = 0; i < count; ++i) {
+    chosen.push_back(i * sequences / count);
+  }
+  return chosen;
+}
+
 }  // namespace
 
+NormedAttention::NormedAttention(const Model& model, const Piece& piece, int64_t block,
+                                 nn::AttentionOptions options)
+    : norm_D_(model.attention_norm(piece, block)),
+      eps_(model.spec().rms_norm_eps),
+      options_(options),
+      attention_(model.attention(piece, block)) {}
+
+at::Tensor NormedAttention::forward(const Exec& exec, const at::Tensor& states_LD) const {
+  return attention_->forward(exec, nn::rms_norm(states_LD, norm_D_, eps_), options_);
+}
+
 AttentionUnit::AttentionUnit(const CalibrationContext& context, const FakeQuantExec& quant_exec,
-                             const Model& model, const Piece& piece, int64_t block,
+                             const Model& model, Piece piece, int64_t block,
                              nn::AttentionOptions options)
     : context_(context),
       quant_exec_(quant_exec),
       model_(model),
-      piece_(piece),
+      piece_(std::move(piece)),
       block_(block),
       options_(options) {}
 
-std::unique_ptr<nn::Attention> AttentionUnit::float_attention() const {
-  return quantized_attention({});
-}
-
-std::unique_ptr<nn::Attention> AttentionUnit::quantized_attention(
-    const std::map<std::string, QTensor>& chosen) const {
-  Piece piece = piece_;
-  for (const Weight& weight : piece_.weights()) {
+NormedAttention AttentionUnit::attention(Piece piece,
+                                         const std::map<std::string, QTensor>& chosen) const {
+  for (const Weight& weight : piece.weights()) {
     piece.replace(weight.name, quantized_weight(context_, weight, chosen).value);
   }
-  return model_.attention(piece, block_);
+  return {model_, piece, block_, options_};
+}
+
+NormedAttention AttentionUnit::float_attention() const {
+  return attention(piece_, {});
+}
+
+NormedAttention AttentionUnit::quantized_attention(const UnitResult& result) const {
+  Piece piece = piece_;
+  for (const auto& [name, value] : result.transformed) {
+    piece.replace(name, value);
+  }
+  return attention(piece, result.weights);
+}
+
+std::vector<Weight> AttentionUnit::quantized_weights(const Piece& piece) const {
+  std::vector<Weight> weights;
+  for (const Weight& weight : piece.weights()) {
+    if (context_.recipe.linear(weight.role, weight.name).weight_bits != kFloatBits) {
+      weights.push_back(weight);
+    }
+  }
+  return weights;
+}
+
+std::set<std::string> AttentionUnit::smooth(Piece& piece, const SequenceSource& sequences) const {
+  const std::vector<int64_t> tried = spread(sequences.sequences, kSmoothSequences);
+  const NormedAttention exact = float_attention();
+  RecordExec record(context_.float_exec);
+  std::map<std::string, FeatureMagnitude> inputs;
+  std::vector<at::Tensor> wanted;
+  for (const int64_t c : tried) {
+    check_stop();
+    wanted.push_back(exact.forward(record, sequences.quant_LD(c)));
+    for (const auto& [name, x_TI] : record.inputs()) {
+      inputs[name].add(x_TI);
+    }
+  }
+  const auto loss = [&](const Piece& candidate) {
+    std::map<std::string, QTensor> nearest;
+    round_to_nearest(context_, quantized_weights(candidate), nearest);
+    const NormedAttention rounded = attention(candidate, nearest);
+    RelativeError error;
+    for (size_t i = 0; i < tried.size(); ++i) {
+      error.add(rounded.forward(quant_exec_, sequences.quant_LD(tried[i])), wanted[i], {});
+    }
+    return error.value();
+  };
+  double least = loss(piece);
+  std::set<std::string> changed;
+  for (const ScalePoint& point : model_.attention_scale_points(block_)) {
+    check_stop();
+    FeatureMagnitude weights;
+    for (const std::string& reader : point.readers) {
+      weights.add(piece.tensor(reader));
+    }
+    const at::Tensor factors_F = choose_factors(
+        context_.recipe.transforms().smooth_alphas,
+        feature_magnitudes(point, inputs.at(point.readers.front()).value()),
+        feature_magnitudes(point, weights.value()),
+        [&](const at::Tensor& candidate_F) {
+          Piece candidate = piece;
+          fold(candidate, point, candidate_F);
+          return loss(candidate);
+        },
+        least);
+    if (factors_F.defined()) {
+      fold(piece, point, factors_F);
+      changed.insert(point.producer);
+      changed.insert(point.readers.begin(), point.readers.end());
+    }
+  }
+  return changed;
 }
 
 UnitResult AttentionUnit::calibrate(const SequenceSource& sequences) const {
-  const std::vector<Weight> weights = quantized_weights(context_, piece_);
   UnitResult result;
-  std::map<std::string, QTensor> nearest;
-  round_to_nearest(context_, weights, nearest);
-  const auto attention = float_attention();
+  Piece piece = piece_;
+  std::set<std::string> changed;
+  if (!context_.recipe.transforms().smooth_alphas.empty()) {
+    changed = smooth(piece, sequences);
+  }
+  choose(piece, sequences, result);
+  for (const std::string& name : changed) {
+    if (!result.weights.contains(name)) {
+      result.transformed[name] = piece.tensor(name);
+    }
+  }
+  measure(sequences, result);
+  return result;
+}
+
+void AttentionUnit::choose(const Piece& piece, const SequenceSource& sequences,
+                           UnitResult& result) const {
+  result.targets = quantized_weights(piece);
+  round_to_nearest(context_, result.targets, result.weights);
+  const NormedAttention exact = attention(piece, {});
   RecordExec float_record(context_.float_exec);
   RecordExec quant_record(quant_exec_);
   std::vector<InputGroup> groups;
   for (int64_t c = 0; c < sequences.sequences; ++c) {
     check_stop();
-    attention->forward(float_record, sequences.float_LD(c), options_);
-    attention->forward(quant_record, sequences.quant_LD(c), options_);
+    exact.forward(float_record, sequences.float_LD(c));
+    exact.forward(quant_record, sequences.quant_LD(c));
     if (groups.empty()) {
-      groups = group_by_input(weights, quant_record);
+      groups = group_by_input(result.targets, quant_record);
     }
     for (InputGroup& group : groups) {
       const std::string& name = group.weights.front().name;
       group.sum.add(float_record.inputs().at(name), quant_record.inputs().at(name), {});
     }
   }
-  result.weights = nearest;
   for (const InputGroup& group : groups) {
     result.report.tokens = group.sum.result().tokens;
     choose_codes(context_, group.weights, group.sum.result(), result.weights);
   }
-  measure(sequences, nearest, result);
-  return result;
 }
 
-void AttentionUnit::measure(const SequenceSource& sequences,
-                            const std::map<std::string, QTensor>& nearest,
-                            UnitResult& result) const {
-  const auto exact = float_attention();
-  const auto before = quantized_attention(nearest);
-  const auto after = quantized_attention(result.weights);
+void AttentionUnit::measure(const SequenceSource& sequences, UnitResult& result) const {
+  UnitResult plain;
+  plain.targets = quantized_weights(piece_);
+  round_to_nearest(context_, plain.targets, plain.weights);
+  const NormedAttention exact = float_attention();
+  const NormedAttention before = quantized_attention(plain);
+  const NormedAttention after = quantized_attention(result);
   RelativeError error_before;
   RelativeError error_after;
   for (int64_t c = 0; c < sequences.sequences; ++c) {
     check_stop();
-    const at::Tensor y = exact->forward(context_.float_exec, sequences.float_LD(c), options_);
+    const at::Tensor y = exact.forward(context_.float_exec, sequences.float_LD(c));
     const at::Tensor x = sequences.quant_LD(c);
-    error_before.add(before->forward(quant_exec_, x, options_), y, {});
-    error_after.add(after->forward(quant_exec_, x, options_), y, {});
+    error_before.add(before.forward(quant_exec_, x), y, {});
+    error_after.add(after.forward(quant_exec_, x), y, {});
   }
-  result.report.loss_before = error_before.value();
-  result.report.loss_after = error_after.value();
-  if (result.report.loss_after > result.report.loss_before) {
-    result.weights = nearest;
-    result.report.loss_after = result.report.loss_before;
+  plain.report = result.report;
+  if (error_after.value() > error_before.value()) {
+    result = std::move(plain);
     result.report.fallback = "plain rounding was better";
   }
+  result.report.loss_before = error_before.value();
+  result.report.loss_after = std::min(error_after.value(), error_before.value());
 }
 
 }  // namespace blockptq

@@ -1,5 +1,5 @@
-// Calibration of the attention of one block, of any kind: what enters each linear is observed in
-// both models while they run.
+// Calibration of the attention of one block, of any kind, and the norm in front of it: what enters
+// each linear is observed in both models while they run.
 //
 // Shapes: L tokens of a sequence, D hidden.
 #pragma once
@@ -7,7 +7,11 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <map>
 #include <memory>
+#include <set>
+#include <string>
+#include <vector>
 
 #include "calibrate/unit.h"
 #include "models/model.h"
@@ -16,37 +20,56 @@
 
 namespace blockptq {
 
-/// Sequences that an attention sees, normalised, in both models.
+/// The residual streams of sequences, in both models.
 struct SequenceSource {
   int64_t sequences = 0;
   std::function<at::Tensor(int64_t index)> float_LD;
   std::function<at::Tensor(int64_t index)> quant_LD;
 };
 
+/// Norm and attention.
+class NormedAttention {
+ public:
+  NormedAttention(const Model& model, const Piece& piece, int64_t block,
+                  nn::AttentionOptions options);
+  /// What is added to the residual stream states_LD.
+  at::Tensor forward(const Exec& exec, const at::Tensor& states_LD) const;
+
+ private:
+  at::Tensor norm_D_;
+  double eps_;
+  nn::AttentionOptions options_;
+  std::unique_ptr<nn::Attention> attention_;
+};
+
 /// The attention of a block with the weights of the float model, and with other ones.
 class AttentionUnit {
  public:
-  /// `piece`: the block's attention in fp32; must outlive this.
+  /// `piece`: the block's attention in fp32. The other arguments must outlive this.
   AttentionUnit(const CalibrationContext& context, const FakeQuantExec& quant_exec,
-                const Model& model, const Piece& piece, int64_t block,
-                nn::AttentionOptions options);
+                const Model& model, Piece piece, int64_t block, nn::AttentionOptions options);
+
+  std::vector<Weight> weights() const { return piece_.weights(); }
 
   /// Chooses the integers of its weights.
   UnitResult calibrate(const SequenceSource& sequences) const;
 
-  /// With the weights of the float model, and dequantized where `chosen` has them.
-  std::unique_ptr<nn::Attention> float_attention() const;
-  std::unique_ptr<nn::Attention> quantized_attention(
-      const std::map<std::string, QTensor>& chosen) const;
+  NormedAttention float_attention() const;
+  NormedAttention quantized_attention(const UnitResult& result) const;
 
  private:
-  void measure(const SequenceSource& sequences, const std::map<std::string, QTensor>& nearest,
-               UnitResult& result) const;
+  std::vector<Weight> quantized_weights(const Piece& piece) const;
+  /// The weights of `piece`, dequantized where `chosen` has them.
+  NormedAttention attention(Piece piece, const std::map<std::string, QTensor>& chosen) const;
+  /// Folds the recipe's smoothing into `piece`; returns the names of the tensors that it changed.
+  std::set<std::string> smooth(Piece& piece, const SequenceSource& sequences) const;
+  void choose(const Piece& piece, const SequenceSource& sequences, UnitResult& result) const;
+  void measure(const SequenceSource& sequences, UnitResult& result) const;
 
   const CalibrationContext& context_;
   const FakeQuantExec& quant_exec_;
   const Model& model_;
-  const Piece& piece_;
+  Piece piece_;
   int64_t block_;
   nn::AttentionOptions options_;
 };

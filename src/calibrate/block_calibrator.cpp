@@ -12,6 +12,7 @@
 #include "calibrate/attention_unit.h"
 #include "calibrate/mlp_unit.h"
 #include "calibrate/routed_tokens.h"
+#include "calibrate/smoothing.h"
 #include "calibrate/statistics.h"
 #include "nn/norm.h"
 
@@ -25,7 +26,7 @@ UnitResult finish_unit(const UnitHooks& hooks, int64_t block, const std::string&
                        const std::vector<Weight>& weights,
                        const std::function<UnitResult()>& calibrate) {
   if (auto found = hooks.find(unit, weights)) {
-    hooks.finished(*found, weights, /*fresh=*/false);
+    hooks.finished(*found, /*fresh=*/false);
     return std::move(*found);
   }
   const auto start = Clock::now();
@@ -33,13 +34,12 @@ UnitResult finish_unit(const UnitHooks& hooks, int64_t block, const std::string&
   result.report.block = block;
   result.report.unit = unit;
   result.report.seconds = std::chrono::duration<double>(Clock::now() - start).count();
-  hooks.finished(result, weights, /*fresh=*/true);
+  hooks.finished(result, /*fresh=*/true);
   return result;
 }
 
-/// The sequences of all texts that calibrate, normalised on demand.
-SequenceSource calibration_sequences(const std::vector<TextStates>& texts, const at::Tensor& norm_D,
-                                     double eps) {
+/// The sequences of all texts that calibrate.
+SequenceSource calibration_sequences(const std::vector<TextStates>& texts) {
   std::vector<std::pair<at::Tensor, at::Tensor>> sequences;
   for (const TextStates& text : texts) {
     for (int64_t c = 0; text.calibrate && c < text.float_CLD.size(0); ++c) {
@@ -47,12 +47,8 @@ SequenceSource calibration_sequences(const std::vector<TextStates>& texts, const
     }
   }
   const auto count = static_cast<int64_t>(sequences.size());
-  return {
-      count,
-      [sequences, norm_D, eps](int64_t c) { return nn::rms_norm(sequences[c].first, norm_D, eps); },
-      [sequences, norm_D, eps](int64_t c) {
-        return nn::rms_norm(sequences[c].second, norm_D, eps);
-      }};
+  return {count, [sequences](int64_t c) { return sequences[c].first; },
+          [sequences](int64_t c) { return sequences[c].second; }};
 }
 
 std::vector<FeedForwardText> feed_forward_texts(const std::vector<TextStates>& texts) {
@@ -125,24 +121,58 @@ void BlockCalibrator::run(PieceStream& stream, int64_t block,
 
 void BlockCalibrator::run_attention(PieceStream& stream, int64_t block,
                                     std::vector<TextStates>& texts) const {
-  const Piece piece = stream.next();
-  const at::Tensor norm_D = model_.attention_norm(piece, block);
-  const double eps = model_.spec().rms_norm_eps;
-  const AttentionUnit unit(context_, quant_exec_, model_, piece, block, attention_);
-  const UnitResult result = finish_unit(hooks_, block, "attention", piece.weights(), [&] {
-    return unit.calibrate(calibration_sequences(texts, norm_D, eps));
+  const AttentionUnit unit(context_, quant_exec_, model_, stream.next(), block, attention_);
+  const UnitResult result = finish_unit(hooks_, block, "attention", unit.weights(), [&] {
+    return unit.calibrate(calibration_sequences(texts));
   });
-  const auto exact = unit.float_attention();
-  const auto quantized = unit.quantized_attention(result.weights);
+  const NormedAttention exact = unit.float_attention();
+  const NormedAttention quantized = unit.quantized_attention(result);
   for (TextStates& text : texts) {
     for (int64_t c = 0; c < text.float_CLD.size(0); ++c) {
       check_stop();
       at::Tensor x = text.float_CLD[c];
-      x.add_(exact->forward(context_.float_exec, nn::rms_norm(x, norm_D, eps), attention_));
+      x.add_(exact.forward(context_.float_exec, x));
       x = text.quant_CLD[c];
-      x.add_(quantized->forward(quant_exec_, nn::rms_norm(x, norm_D, eps), attention_));
+      x.add_(quantized.forward(quant_exec_, x));
     }
   }
+}
+
+/// Smooths what leaves the norm in front of the MLPs; `sample` stands for all that read it. Returns
+/// the factors, undefined if there are none.
+at::Tensor BlockCalibrator::smooth_norm(Piece& piece, const nn::Mlp& sample, int64_t block,
+                                        const std::vector<FeedForwardText>& states) const {
+  const FeedForward half = model_.feed_forward(piece, block);
+  const ScalePoint& point = half.scale_point;
+  const auto fold_in = [&](const at::Tensor& factors_D) {
+    Piece folded = piece;
+    fold(folded, point, factors_D);
+    return folded;
+  };
+  const UnitResult result = finish_unit(hooks_, block, "norm", {}, [&] {
+    const std::vector<TokenRows> rows = all_rows(states, slice_tokens_);
+    const TokenSource source = token_source(states, rows, half.norm_D, model_.spec().rms_norm_eps);
+    UnitResult fresh;
+    const at::Tensor factors_D = smooth_input(context_, quant_exec_, sample, source, fresh.report);
+    if (factors_D.defined()) {
+      const Piece folded = fold_in(factors_D);
+      fresh.transformed[point.producer] = folded.tensor(point.producer);
+      for (const std::string& reader : point.readers) {
+        fresh.transformed[reader] = folded.tensor(reader);
+      }
+    }
+    return fresh;
+  });
+  const auto norm = result.transformed.find(point.producer);
+  if (norm == result.transformed.end()) {
+    return {};
+  }
+  // Powers of two: the quotient is exact.
+  const at::Tensor ones_D = at::ones_like(half.norm_D);
+  const at::Tensor factors_D =
+      at::where(half.norm_D == 0, ones_D, half.norm_D / norm->second.to(ones_D.device()));
+  piece = fold_in(factors_D);
+  return factors_D;
 }
 
 void BlockCalibrator::run_feed_forward(PieceStream& stream, int64_t block,
@@ -150,16 +180,30 @@ void BlockCalibrator::run_feed_forward(PieceStream& stream, int64_t block,
   const double eps = model_.spec().rms_norm_eps;
   std::vector<FeedForwardText> states = feed_forward_texts(texts);
   at::Tensor norm_D;
-  const auto run_unit = [&](const std::string& name, const nn::Mlp& mlp,
+  at::Tensor factors_D;
+  const auto run_unit = [&](const std::string& name, const nn::Mlp& source_mlp,
                             const std::vector<TokenRows>& rows, const InputStatistics* block_sum) {
     const TokenSource source = token_source(states, rows, norm_D, eps);
-    const UnitResult result = finish_unit(hooks_, block, name, {mlp.gate, mlp.up, mlp.down}, [&] {
-      return calibrate_mlp(context_, quant_exec_, mlp, source, block_sum);
+    const std::vector<Weight> weights{source_mlp.gate, source_mlp.up, source_mlp.down};
+    const nn::Mlp mlp = factors_D.defined() ? scale_input(source_mlp, factors_D) : source_mlp;
+    const UnitResult result = finish_unit(hooks_, block, name, weights, [&] {
+      UnitResult fresh = calibrate_mlp(context_, quant_exec_, mlp, source, block_sum);
+      keep_transformed(weights, fresh);
+      return fresh;
     });
-    run_mlp(context_, quant_exec_, mlp, result.weights, source, add_outputs(states, rows));
+    run_mlp(context_, quant_exec_, mlp, result, source, add_outputs(states, rows));
   };
+  std::optional<Piece> first_expert;  // stands for all where no shared expert does
   {
-    const Piece piece = stream.next();
+    Piece piece = stream.next();
+    const auto mlp = model_.feed_forward(piece, block).mlp;
+    if (!mlp) {
+      first_expert = stream.next();
+    }
+    if (!context_.recipe.transforms().smooth_alphas.empty()) {
+      factors_D =
+          smooth_norm(piece, mlp ? *mlp : model_.expert(*first_expert, block, 0), block, states);
+    }
     const FeedForward feed_forward = model_.feed_forward(piece, block);
     norm_D = feed_forward.norm_D.clone();
     if (feed_forward.mlp) {
@@ -175,7 +219,7 @@ void BlockCalibrator::run_feed_forward(PieceStream& stream, int64_t block,
   }
   InputStatistics block_sum;
   for (int64_t e = 0; e < model_.experts(block); ++e) {
-    const Piece piece = stream.next();
+    const Piece piece = first_expert ? *std::exchange(first_expert, std::nullopt) : stream.next();
     const nn::Mlp mlp = model_.expert(piece, block, e);
     if (e == 0) {
       block_sum =

@@ -31,10 +31,11 @@ struct UnitHooks {
   /// The outcome of a unit that an earlier run finished.
   std::function<std::optional<UnitResult>(const std::string& unit, const std::vector<Weight>&)>
       find;
-  /// A finished unit with its weights in fp32; `fresh`: not from `find`.
-  std::function<void(const UnitResult& result, const std::vector<Weight>& weights, bool fresh)>
-      finished;
+  /// A finished unit; `fresh`: not from `find`.
+  std::function<void(const UnitResult& result, bool fresh)> finished;
 };
+
+struct FeedForwardText;
 
 class BlockCalibrator {
  public:
@@ -49,6 +50,8 @@ class BlockCalibrator {
  private:
   void run_attention(PieceStream& stream, int64_t block, std::vector<TextStates>& texts) const;
   void run_feed_forward(PieceStream& stream, int64_t block, std::vector<TextStates>& texts) const;
+  at::Tensor smooth_norm(Piece& piece, const nn::Mlp& sample, int64_t block,
+                         const std::vector<FeedForwardText>& states) const;
 
   const CalibrationContext& context_;
   const FakeQuantExec& quant_exec_;

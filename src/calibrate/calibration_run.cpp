@@ -99,7 +99,7 @@ class CalibrationRun {
   UnitHooks unit_hooks(int64_t block);
   std::optional<UnitResult> find_unit(int64_t block, const std::string& unit,
                                       const std::vector<Weight>& weights) const;
-  void keep_unit(const UnitResult& result, const std::vector<Weight>& weights);
+  void keep_unit(const UnitResult& result);
   BlockReport report_block(int64_t block, double seconds) const;
   void normalize(PieceStream& stream);
   void measure_held_out(PieceStream& stream);
@@ -208,16 +208,21 @@ std::optional<UnitResult> CalibrationRun::find_unit(int64_t block, const std::st
       result.weights[weight.name] = quantize_as_learned(weight.name, weight.value, bits, find);
     }
   }
+  for (const auto& [name, value] : tensors) {
+    if (name.ends_with(".weight")) {
+      result.transformed[name] = value;
+    }
+  }
   result.report.block = block;
   result.report.unit = unit;
   return result;
 }
 
-void CalibrationRun::keep_unit(const UnitResult& result, const std::vector<Weight>& weights) {
-  NamedTensors tensors;
+void CalibrationRun::keep_unit(const UnitResult& result) {
+  NamedTensors tensors(result.transformed.begin(), result.transformed.end());
   Json entry = result.report.json();
   entry["weights"] = Json::array();
-  for (const Weight& weight : weights) {
+  for (const Weight& weight : result.targets) {
     const auto chosen = result.weights.find(weight.name);
     if (chosen != result.weights.end()) {
       keep_learned(weight.name, weight.value, chosen->second, options_.keep_codes, tensors);
@@ -232,9 +237,9 @@ UnitHooks CalibrationRun::unit_hooks(int64_t block) {
   return {[this, block](const std::string& unit, const std::vector<Weight>& weights) {
             return find_unit(block, unit, weights);
           },
-          [this, block](const UnitResult& result, const std::vector<Weight>& weights, bool fresh) {
+          [this, block](const UnitResult& result, bool fresh) {
             if (fresh) {
-              keep_unit(result, weights);
+              keep_unit(result);
             }
             unit_files_.push_back(folder_.unit_path(block, result.report.unit));
             step(block, result.report.unit);

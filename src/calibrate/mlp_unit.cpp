@@ -2,10 +2,12 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "base/system.h"
 #include "calibrate/clip_learner.h"
+#include "calibrate/smoothing.h"
 #include "calibrate/statistics.h"
 #include "quant/algorithms/shrink.h"
 
@@ -37,14 +39,31 @@ void for_calibration(const TokenSource& tokens, const std::function<void(const T
   }
 }
 
+/// `mlp` with what a result has in the place of its weights.
+nn::Mlp mlp_of(const CalibrationContext& context, nn::Mlp mlp, const UnitResult& result) {
+  for (Weight* weight : {&mlp.gate, &mlp.up, &mlp.down}) {
+    if (const auto found = result.transformed.find(weight->name);
+        found != result.transformed.end()) {
+      weight->value = found->second;
+    }
+  }
+  return quantized_mlp(context, mlp, result.weights);
+}
+
+UnitResult plain_rounding(const CalibrationContext& context, const nn::Mlp& mlp) {
+  UnitResult result;
+  result.targets = {mlp.gate, mlp.up, mlp.down};
+  round_to_nearest(context, result.targets, result.weights);
+  return result;
+}
+
 /// Losses of plain rounding and of the chosen integers.
 std::pair<double, double> losses(const CalibrationContext& context, const FakeQuantExec& quant_exec,
-                                 const nn::Mlp& mlp, const std::map<std::string, QTensor>& nearest,
-                                 const std::map<std::string, QTensor>& chosen,
-                                 const TokenSource& tokens) {
+                                 const nn::Mlp& mlp, const UnitResult& plain,
+                                 const UnitResult& chosen, const TokenSource& tokens) {
   const nn::Mlp exact = float_mlp(context, mlp);
-  const nn::Mlp before = quantized_mlp(context, mlp, nearest);
-  const nn::Mlp after = quantized_mlp(context, mlp, chosen);
+  const nn::Mlp before = mlp_of(context, mlp, plain);
+  const nn::Mlp after = mlp_of(context, mlp, chosen);
   RelativeError error_before;
   RelativeError error_after;
   for_calibration(tokens, [&](const TokenSlice& slice) {
@@ -55,35 +74,83 @@ std::pair<double, double> losses(const CalibrationContext& context, const FakeQu
   return {error_before.value(), error_after.value()};
 }
 
-}  // namespace
-
-UnitResult calibrate_mlp(const CalibrationContext& context, const FakeQuantExec& quant_exec,
-                         const nn::Mlp& mlp, const TokenSource& tokens,
-                         const InputStatistics* block) {
-  UnitResult result;
-  std::map<std::string, QTensor> nearest;
-  round_to_nearest(context, {mlp.gate, mlp.up, mlp.down}, nearest);
-
-  StatisticsSum input;
-  for_calibration(tokens, [&](const TokenSlice& slice) {
-    const Activation x = quant_exec.input(Site::before(mlp.gate), slice.quant_TD);
-    input.add(slice.float_TD, x.value, slice.weight_T);
-  });
-  result.report.tokens = input.result().tokens;
-  if (result.report.tokens == 0 && block == nullptr) {
-    result.weights = std::move(nearest);
-    result.report.fallback = "no tokens";
-    return result;
-  }
-  choose_codes(context, {mlp.gate, mlp.up},
-               block == nullptr ? input.result() : shrink(input.result(), *block, kShrink),
-               result.weights);
-  if (result.report.tokens == 0) {
-    result.weights[mlp.down.name] = nearest[mlp.down.name];
-    result.report.fallback = "no tokens: down_proj by plain rounding";
-    return result;
+/// Some of a unit's tokens, with what the float model makes of them.
+class Trial {
+ public:
+  Trial(const CalibrationContext& context, const FakeQuantExec& quant_exec, const nn::Mlp& mlp,
+        const TokenSource& tokens)
+      : context_(context), quant_exec_(quant_exec) {
+    const nn::Mlp exact = float_mlp(context, mlp);
+    for_calibration(tokens, [&](const TokenSlice& slice) {
+      const int64_t all = tokens.slices * slice.quant_TD.size(0);
+      const int64_t step = std::max<int64_t>(1, all / kSmoothTokens);
+      const at::Tensor x_TD = slice.quant_TD.slice(0, 0, c10::nullopt, step).contiguous();
+      const Activation hidden = exact.hidden(context.float_exec, x_TD);
+      input_.add(x_TD);
+      hidden_.add(hidden.value);
+      tokens_ += x_TD.size(0);
+      slices_.push_back({x_TD, context.float_exec.linear(exact.down, hidden),
+                         slice.weight_T.defined() ? slice.weight_T.slice(0, 0, c10::nullopt, step)
+                                                  : slice.weight_T});
+    });
   }
 
+  int64_t tokens() const { return tokens_; }
+  at::Tensor input() const { return input_.value(); }
+  at::Tensor hidden() const { return hidden_.value(); }
+
+  /// Of `mlp` rounded to nearest, on its input divided by factors_D.
+  double loss(const nn::Mlp& mlp, const at::Tensor& factors_D = {}) const {
+    const nn::Mlp rounded = mlp_of(context_, mlp, plain_rounding(context_, mlp));
+    RelativeError error;
+    for (const auto& slice : slices_) {
+      const at::Tensor x_TD =
+          factors_D.defined() ? fold_into_columns(slice.x_TD, 1 / factors_D) : slice.x_TD;
+      error.add(rounded.forward(quant_exec_, x_TD), slice.y_TD, slice.weight_T);
+    }
+    return error.value();
+  }
+
+ private:
+  struct Slice {
+    at::Tensor x_TD;
+    at::Tensor y_TD;
+    at::Tensor weight_T;
+  };
+  const CalibrationContext& context_;
+  const FakeQuantExec& quant_exec_;
+  FeatureMagnitude input_;
+  FeatureMagnitude hidden_;
+  int64_t tokens_ = 0;
+  std::vector<Slice> slices_;
+};
+
+/// `mlp` with factors between up and down, where they help.
+nn::Mlp smooth_hidden(const CalibrationContext& context, const FakeQuantExec& quant_exec,
+                      nn::Mlp mlp, const TokenSource& tokens) {
+  const std::vector<double>& alphas = context.recipe.transforms().smooth_alphas;
+  if (alphas.empty()) {
+    return mlp;
+  }
+  const Trial trial(context, quant_exec, mlp, tokens);
+  FeatureMagnitude columns;
+  columns.add(mlp.down.value);
+  const auto folded = [&](const at::Tensor& factors_I) {
+    nn::Mlp result = mlp;
+    result.up.value = fold_into_rows(mlp.up.value, factors_I);
+    result.down.value = fold_into_columns(mlp.down.value, factors_I);
+    return result;
+  };
+  double least = trial.loss(mlp);
+  const at::Tensor factors_I = choose_factors(
+      alphas, trial.hidden(), columns.value(),
+      [&](const at::Tensor& factors) { return trial.loss(folded(factors)); }, least);
+  return factors_I.defined() ? folded(factors_I) : mlp;
+}
+
+/// The integers of `down`, from what the quantized gate and up make of the tokens.
+void choose_down(const CalibrationContext& context, const FakeQuantExec& quant_exec,
+                 const nn::Mlp& mlp, const TokenSource& tokens, UnitResult& result) {
   const nn::Mlp exact = float_mlp(context, mlp);
   const nn::Mlp half = quantized_mlp(context, mlp, result.weights);
   StatisticsSum hidden;
@@ -92,25 +159,81 @@ UnitResult calibrate_mlp(const CalibrationContext& context, const FakeQuantExec&
                half.hidden(quant_exec, slice.quant_TD).value, slice.weight_T);
   });
   choose_codes(context, {mlp.down}, hidden.result(), result.weights);
+}
+
+}  // namespace
+
+at::Tensor smooth_input(const CalibrationContext& context, const FakeQuantExec& quant_exec,
+                        const nn::Mlp& mlp, const TokenSource& tokens, UnitReport& report) {
+  const Trial trial(context, quant_exec, mlp, tokens);
+  report.tokens = trial.tokens();
+  if (report.tokens == 0) {
+    return {};
+  }
+  FeatureMagnitude columns;
+  columns.add(mlp.gate.value);
+  columns.add(mlp.up.value);
+  report.loss_before = report.loss_after = trial.loss(mlp);
+  return choose_factors(
+      context.recipe.transforms().smooth_alphas, trial.input(), columns.value(),
+      [&](const at::Tensor& factors_D) {
+        return trial.loss(scale_input(mlp, factors_D), factors_D);
+      },
+      report.loss_after);
+}
+
+nn::Mlp scale_input(nn::Mlp mlp, const at::Tensor& factors_D) {
+  mlp.gate.value = fold_into_columns(mlp.gate.value, factors_D);
+  mlp.up.value = fold_into_columns(mlp.up.value, factors_D);
+  return mlp;
+}
+
+UnitResult calibrate_mlp(const CalibrationContext& context, const FakeQuantExec& quant_exec,
+                         const nn::Mlp& mlp, const TokenSource& tokens,
+                         const InputStatistics* block) {
+  UnitResult plain = plain_rounding(context, mlp);
+  StatisticsSum input;
+  for_calibration(tokens, [&](const TokenSlice& slice) {
+    const Activation x = quant_exec.input(Site::before(mlp.gate), slice.quant_TD);
+    input.add(slice.float_TD, x.value, slice.weight_T);
+  });
+  plain.report.tokens = input.result().tokens;
+  if (plain.report.tokens == 0 && block == nullptr) {
+    plain.report.fallback = "no tokens";
+    return plain;
+  }
+  UnitResult result;
+  result.report.tokens = plain.report.tokens;
+  if (plain.report.tokens == 0) {
+    choose_codes(context, {mlp.gate, mlp.up}, shrink(input.result(), *block, kShrink),
+                 plain.weights);
+    plain.report.fallback = "no tokens: down_proj by plain rounding";
+    return plain;
+  }
+  const nn::Mlp target = smooth_hidden(context, quant_exec, mlp, tokens);
+  result.targets = {target.gate, target.up, target.down};
+  choose_codes(context, {target.gate, target.up},
+               block == nullptr ? input.result() : shrink(input.result(), *block, kShrink),
+               result.weights);
+  choose_down(context, quant_exec, target, tokens, result);
   if (context.learn_clips) {
-    learn_clips(context, quant_exec, mlp, tokens, *context.learn_clips, result.weights);
+    learn_clips(context, quant_exec, target, tokens, *context.learn_clips, result.weights);
   }
 
-  std::tie(result.report.loss_before, result.report.loss_after) =
-      losses(context, quant_exec, mlp, nearest, result.weights, tokens);
-  if (result.report.loss_after > result.report.loss_before) {
-    result.weights = std::move(nearest);
-    result.report.loss_after = result.report.loss_before;
+  const auto [before, after] = losses(context, quant_exec, mlp, plain, result, tokens);
+  if (after > before) {
+    result = std::move(plain);
     result.report.fallback = "plain rounding was better";
   }
+  result.report.loss_before = before;
+  result.report.loss_after = std::min(before, after);
   return result;
 }
 
 void run_mlp(const CalibrationContext& context, const FakeQuantExec& quant_exec, const nn::Mlp& mlp,
-             const std::map<std::string, QTensor>& chosen, const TokenSource& tokens,
-             const TakeOutputs& take) {
+             const UnitResult& chosen, const TokenSource& tokens, const TakeOutputs& take) {
   const nn::Mlp exact = float_mlp(context, mlp);
-  const nn::Mlp quantized = quantized_mlp(context, mlp, chosen);
+  const nn::Mlp quantized = mlp_of(context, mlp, chosen);
   for (int64_t i = 0; i < tokens.slices; ++i) {
     check_stop();
     const TokenSlice slice = tokens.slice(i);

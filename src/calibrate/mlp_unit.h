@@ -32,6 +32,14 @@ struct TokenSource {
 using TakeOutputs =
     std::function<void(int64_t index, const at::Tensor& float_TD, const at::Tensor& quant_TD)>;
 
+/// Factors (fp32 [D]) for what `mlp` (weights in fp32) reads, as the recipe's smoothing finds them
+/// best for it; undefined: none. `report`: losses without and with them.
+at::Tensor smooth_input(const CalibrationContext& context, const FakeQuantExec& quant_exec,
+                        const nn::Mlp& mlp, const TokenSource& tokens, UnitReport& report);
+
+/// `mlp` for an input divided by factors_D.
+nn::Mlp scale_input(nn::Mlp mlp, const at::Tensor& factors_D);
+
 /// Chooses the integers of `mlp` (weights in fp32). `block`: statistics of the input over all
 /// experts of the block, which help an expert that saw few tokens. Plain rounding is kept where the
 /// outcome is no better.
@@ -41,7 +49,6 @@ UnitResult calibrate_mlp(const CalibrationContext& context, const FakeQuantExec&
 
 /// Runs both models' MLP over the tokens.
 void run_mlp(const CalibrationContext& context, const FakeQuantExec& quant_exec, const nn::Mlp& mlp,
-             const std::map<std::string, QTensor>& chosen, const TokenSource& tokens,
-             const TakeOutputs& take);
+             const UnitResult& chosen, const TokenSource& tokens, const TakeOutputs& take);
 
 }  // namespace blockptq

@@ -29,6 +29,16 @@ Json UnitReport::json() const {
   return json;
 }
 
+void keep_transformed(const std::vector<Weight>& weights, UnitResult& result) {
+  BPTQ_ASSERT(weights.size() == result.targets.size());
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const Weight& target = result.targets[i];
+    if (!result.weights.contains(target.name) && !target.value.is_same(weights[i].value)) {
+      result.transformed[target.name] = target.value;
+    }
+  }
+}
+
 void choose_codes(const CalibrationContext& context, const std::vector<Weight>& weights,
                   const InputStatistics& input, std::map<std::string, QTensor>& chosen) {
   // Weights with the same bits and algorithm are chosen together: they share the factor of H.

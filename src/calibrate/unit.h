@@ -34,9 +34,13 @@ struct UnitReport {
   Json json() const;
 };
 
-/// The integers of the unit's weights by name.
+/// What the quantized model has in the place of the unit's weights, by name.
 struct UnitResult {
   std::map<std::string, QTensor> weights;
+  /// Tensors that stay in floating point and that a transform has changed, fp32.
+  std::map<std::string, at::Tensor> transformed;
+  /// Of a fresh result: what stands in the place of the weights before rounding, fp32.
+  std::vector<Weight> targets;
   UnitReport report;
 };
 
@@ -57,6 +61,9 @@ struct CalibrationContext {
   /// Learn the clips of MLPs from the chosen scales on; nothing: do not.
   std::optional<ClipLearnerOptions> learn_clips;
 };
+
+/// Notes which targets that stay in floating point are not the weights of the float model.
+void keep_transformed(const std::vector<Weight>& weights, UnitResult& result);
 
 /// Integers for `weights` (fp32), which see the same input; none for weights that the recipe leaves
 /// in floating point.

@@ -85,7 +85,7 @@ void run_train(TrainArguments& args) {
   options.max_memory = args.compute.resolve_max_memory();
   const std::map<std::string, TrainMode> modes{
       {"mla", TrainMode::mla}, {"moe", TrainMode::moe}, {"block", TrainMode::block}};
-  options.recipe = restrict_recipe(args.quant.resolve(), modes.at(args.mode));
+  options.recipe = restrict_recipe(args.quant.resolve(), modes.at(args.mode)).without_transforms();
   if (args.algorithm == "learned_clip") {
     options.default_algorithm = {{"name", "scale_search"}};
     options.learn_clips = args.clips;

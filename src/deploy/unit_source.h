@@ -1,4 +1,4 @@
-// Integers that a calibration has just chosen, from the unit files of its run folder.
+// What a calibration has just chosen, from the unit files of its run folder.
 #pragma once
 
 #include <filesystem>
@@ -13,11 +13,17 @@ namespace blockptq {
 /// One whole weight's codes are in memory at a time.
 class UnitSource final : public WeightSource {
  public:
-  /// `files`: with the codes of every weight that will be asked for.
+  /// `files`: with the codes of every weight that will be asked for, and what transforms changed.
   UnitSource(const Checkpoint& checkpoint, const std::vector<std::filesystem::path>& files);
   void codes(const PlannedTensor& tensor, const TakeRows& take) override;
+  bool transformed(const PlannedTensor& tensor) const override;
+  void values(const PlannedTensor& tensor, int64_t row_begin, int64_t row_end,
+              float* out) const override;
 
  private:
+  /// The file that has `name`, or null.
+  const SafetensorsFile* file_with(const std::string& name) const;
+
   std::vector<std::unique_ptr<SafetensorsFile>> files_;
 };
 

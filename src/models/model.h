@@ -54,8 +54,18 @@ struct ModelSpec {
   double rms_norm_eps = 1e-6;
 };
 
+/// A place where features can be scaled without changing the function of a block: what makes
+/// feature f is divided by a factor, what reads it is multiplied.
+struct ScalePoint {
+  std::string producer;              ///< the weight of a norm [F], or of a linear [O, I] ...
+  std::vector<std::string> readers;  ///< linears
+  at::Tensor rows_F = {};            ///< int64: its row that makes feature f; undefined: row f
+  at::Tensor columns_I = {};  ///< int64: the feature that column i of a reader sees; undefined: i
+};
+
 /// The feed-forward half of a block without its routed experts.
 struct FeedForward {
+  ScalePoint scale_point;              ///< the norm, and what reads it beside MLPs
   at::Tensor norm_D;                   ///< fp32
   std::optional<nn::Mlp> mlp;          ///< the dense MLP, or the shared experts
   std::unique_ptr<nn::Router> router;  ///< null in a dense block
@@ -80,6 +90,8 @@ class Model {
 
   virtual at::Tensor attention_norm(const Piece& attention, int64_t block) const = 0;
   virtual std::unique_ptr<nn::Attention> attention(const Piece& attention, int64_t block) const = 0;
+  /// Inside the attention of a block and the norm in front of it. None unless overridden.
+  virtual std::vector<ScalePoint> attention_scale_points(int64_t block) const;
   virtual FeedForward feed_forward(const Piece& feed_forward, int64_t block) const = 0;
   virtual nn::Mlp expert(const Piece& expert, int64_t block, int64_t index) const = 0;
   /// What enters MTP layer `block`: the embeddings of the next tokens [T, D] joined with the main

@@ -79,6 +79,23 @@ Json cache_json(const CacheScheme& scheme) {
   return json;
 }
 
+Transforms parse_transforms(const JsonView& json) {
+  expect_keys(json, {"smooth"});
+  Transforms transforms;
+  if (const auto smooth = json.find("smooth")) {
+    expect_keys(*smooth, {"alphas"});
+    const JsonView alphas = smooth->at("alphas");
+    alphas.expect_array();
+    for (size_t i = 0; i < alphas.size(); ++i) {
+      const double alpha = alphas.at(i).number();
+      check(alpha >= 0 && alpha <= 1, "{}: expected a number from 0 to 1, found {}",
+            alphas.at(i).where(), alpha);
+      transforms.smooth_alphas.push_back(alpha);
+    }
+  }
+  return transforms;
+}
+
 bool any_matches(const std::vector<std::string>& patterns, std::string_view text) {
   return std::any_of(patterns.begin(), patterns.end(),
                      [&](const std::string& pattern) { return matches_pattern(pattern, text); });
@@ -108,7 +125,7 @@ Recipe::Recipe() : json_{{"linears", Json::array()}, {"cache", Json::object()}} 
 
 Recipe Recipe::parse(const Json& json, const std::string& origin) {
   const JsonView view(json, origin);
-  expect_keys(view, {"linears", "cache"});
+  expect_keys(view, {"linears", "cache", "transforms"});
   Recipe recipe;
   if (const auto linears = view.find("linears")) {
     linears->expect_array();
@@ -122,6 +139,10 @@ Recipe Recipe::parse(const Json& json, const std::string& origin) {
     for (const auto& [point, value] : cache->raw().items()) {
       recipe = recipe.with_cache(point, parse_cache(cache->at(point)));
     }
+  }
+  if (const auto transforms = view.find("transforms")) {
+    recipe.transforms_ = parse_transforms(*transforms);
+    recipe.json_["transforms"] = transforms->raw();
   }
   return recipe;
 }
@@ -179,15 +200,15 @@ Recipe Recipe::with_cache(std::string_view point, const CacheScheme& scheme) con
 }
 
 Recipe Recipe::with_setting(const char* key, int bits) const {
-  Recipe recipe;
+  Recipe recipe = *this;
+  recipe.rules_.clear();
+  recipe.json_["linears"] = Json::array();
   for (Json rule : json_["linears"]) {
     if (rule.value(key, kFloatBits) != kFloatBits) {
       rule[key] = bits;
     }
     recipe = recipe.with_rule(rule);
   }
-  recipe.cache_ = cache_;
-  recipe.json_["cache"] = json_["cache"];
   return recipe;
 }
 
@@ -197,6 +218,13 @@ Recipe Recipe::with_weight_bits(int bits) const {
 
 Recipe Recipe::with_activation_bits(int bits) const {
   return with_setting("activation_bits", bits);
+}
+
+Recipe Recipe::without_transforms() const {
+  Recipe recipe = *this;
+  recipe.transforms_ = {};
+  recipe.json_.erase("transforms");
+  return recipe;
 }
 
 Recipe Recipe::with_float_cache() const {

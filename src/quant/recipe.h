@@ -4,7 +4,8 @@
 //   {"linears": [{"role": "expert.*", "name": "model.layers.3.*", "weight_bits": 4,
 //                 "activation_bits": 8, "algorithm": {"name": "gptq", ...}}, ...],
 //    "cache": {"kv_latent": {"bits": 8, "group": 128}, "indexer_query": {"bits": 8, "hadamard":
-//    true}, ...}}
+//    true}, ...},
+//    "transforms": {"smooth": {"alphas": [0.25, 0.5, 0.75]}}}
 //
 // "role" and "name" are patterns, or lists of them, with * for any text; a rule without them
 // matches everything. Later rules win, key by key.
@@ -37,6 +38,11 @@ struct CacheScheme {
   bool operator==(const CacheScheme&) const = default;
 };
 
+/// What `quantize` folds into the weights first. Other commands take weights as they are.
+struct Transforms {
+  std::vector<double> smooth_alphas;  ///< strengths that smoothing tries; empty: none
+};
+
 class Recipe {
  public:
   /// Nothing is quantized.
@@ -52,6 +58,8 @@ class Recipe {
   /// `point`: kv_latent, indexer_query, indexer_key, key_cache or value_cache.
   CacheScheme cache(std::string_view point) const;
 
+  const Transforms& transforms() const { return transforms_; }
+
   /// This recipe with another rule on top (as in "linears").
   Recipe with_rule(const Json& rule) const;
   Recipe with_cache(std::string_view point, const CacheScheme& scheme) const;
@@ -60,6 +68,7 @@ class Recipe {
   Recipe with_activation_bits(int bits) const;
   /// Without any quantized cache point.
   Recipe with_float_cache() const;
+  Recipe without_transforms() const;
 
   const Json& json() const { return json_; }
 
@@ -75,6 +84,7 @@ class Recipe {
   Json json_;
   std::vector<Rule> rules_;
   std::map<std::string, CacheScheme, std::less<>> cache_;
+  Transforms transforms_;
 };
 
 /// Whether `text` matches `pattern`, in which * stands for any text.

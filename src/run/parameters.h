@@ -6,6 +6,8 @@
 //   X.weight_clip_min  F32 [O]     extremes first (arXiv 2308.13137)
 //   X.input_clip       F32 [1]     LAC logit of the activation in front of X (of the cache point
 //                                  that X reads): the dynamic maximum times its sigmoid
+//   X.weight           F32         what `quantize` puts in the place of a tensor that stays in
+//                                  floating point, where a transform is folded into it
 //
 // X is a weight's name without ".weight". Shapes: O output channels, I input features.
 #pragma once

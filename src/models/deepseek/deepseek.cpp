@@ -55,14 +55,34 @@ class DeepSeek final : public Model {
                                               std::move(indexer));
   }
 
+  std::vector<ScalePoint> attention_scale_points(int64_t block) const override {
+    const std::string prefix = block_prefix(block) + "self_attn.";
+    const nn::MlaSpec& mla = config_.attention;
+    const std::string kv_b = prefix + "kv_b_proj.weight";
+    std::vector<std::string> query_readers{prefix + "q_b_proj.weight"};
+    if (config_.indexer) {
+      query_readers.push_back(prefix + "indexer.wq_b.weight");
+    }
+    // The values are the last rows of every head.
+    const at::Tensor values = at::arange(mla.heads * (mla.qk_nope_head_dim + mla.v_head_dim))
+                                  .view({mla.heads, -1})
+                                  .slice(1, mla.qk_nope_head_dim)
+                                  .flatten();
+    return {{prefix + "q_a_layernorm.weight", query_readers},
+            {prefix + "kv_a_layernorm.weight", {kv_b}},
+            {kv_b, {prefix + "o_proj.weight"}, values}};
+  }
+
   FeedForward feed_forward(const Piece& piece, int64_t block) const override {
     const std::string prefix = block_prefix(block);
     FeedForward result;
-    result.norm_D = piece.tensor(prefix + "post_attention_layernorm.weight");
+    result.scale_point.producer = prefix + "post_attention_layernorm.weight";
+    result.norm_D = piece.tensor(result.scale_point.producer);
     if (!config_.is_moe(block)) {
       result.mlp = mlp_of(piece, prefix + "mlp.");
       return result;
     }
+    result.scale_point.readers.push_back(prefix + "mlp.gate.weight");
     result.router = std::make_unique<nn::GroupLimitedRouter>(
         config_.router, piece.tensor(prefix + "mlp.gate.weight"),
         piece.tensor(prefix + "mlp.gate.e_score_correction_bias"));

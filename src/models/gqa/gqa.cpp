@@ -43,11 +43,26 @@ class GqaModel final : public Model {
     return std::make_unique<nn::GqaAttention>(config_.attention, std::move(weights));
   }
 
+  std::vector<ScalePoint> attention_scale_points(int64_t block) const override {
+    const std::string prefix = block_prefix(block) + "self_attn.";
+    const nn::GqaSpec& spec = config_.attention;
+    // A head of values is read by as many heads of the output projection as share it.
+    const at::Tensor columns = at::arange(spec.kv_heads * spec.head_dim)
+                                   .view({spec.kv_heads, 1, spec.head_dim})
+                                   .expand({-1, spec.heads / spec.kv_heads, -1})
+                                   .flatten();
+    return {{block_prefix(block) + "input_layernorm.weight",
+             {prefix + "q_proj.weight", prefix + "k_proj.weight", prefix + "v_proj.weight"}},
+            {prefix + "v_proj.weight", {prefix + "o_proj.weight"}, {}, columns}};
+  }
+
   FeedForward feed_forward(const Piece& piece, int64_t block) const override {
     const std::string prefix = block_prefix(block);
     FeedForward result;
-    result.norm_D = piece.tensor(prefix + "post_attention_layernorm.weight");
+    result.scale_point.producer = prefix + "post_attention_layernorm.weight";
+    result.norm_D = piece.tensor(result.scale_point.producer);
     if (config_.is_moe(block)) {
+      result.scale_point.readers.push_back(prefix + "mlp.gate.weight");
       result.router = std::make_unique<nn::SoftmaxRouter>(config_.router,
                                                           piece.tensor(prefix + "mlp.gate.weight"));
     } else {

@@ -17,6 +17,16 @@ TEST(Smooth, FactorsFollowTheFormula) {
   EXPECT_TRUE(at::allclose(smooth_factors(x, w, 1.0), at::tensor({16.0F, 1.0F, 1.0F, 1.0F})));
 }
 
+TEST(Smooth, MagnitudesAreRelativeToTheMaximumOfTheRow) {
+  FeatureMagnitude magnitude;
+  EXPECT_FALSE(magnitude.value().defined());
+  magnitude.add(at::tensor({1000.0F, 10.0F, 0.0F}).view({1, 3}));
+  magnitude.add(at::tensor({1.0F, -2.0F, 0.0F, 1.0F, 2.0F, 0.0F, 0.0F, 0.0F, 0.0F}).view({3, 3}));
+  const at::Tensor expected =
+      at::tensor({1.0F + 0.25F + 0.25F, 1e-4F + 1.0F + 1.0F, 0.0F}).div(4).sqrt();
+  EXPECT_TRUE(at::allclose(magnitude.value(), expected));
+}
+
 TEST(Smooth, PowersOfTwoAreNearestInRatio) {
   std::vector<float> factors;
   for (int k = -400; k <= 400; ++k) {

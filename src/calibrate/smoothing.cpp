@@ -1,0 +1,58 @@
+#include "calibrate/smoothing.h"
+
+#include <ATen/ATen.h>
+
+namespace blockptq {
+namespace {
+
+constexpr double kWorthwhile = 0.9;  ///< of the loss without: less is mostly chance
+
+}  // namespace
+
+at::Tensor choose_factors(const std::vector<double>& alphas, const at::Tensor& x_F,
+                          const at::Tensor& w_F,
+                          const std::function<double(const at::Tensor& factors_F)>& loss,
+                          double& least) {
+  at::Tensor best_F;
+  double bound = kWorthwhile * least;
+  for (const double alpha : alphas) {
+    const at::Tensor factors_F = nearest_power_of_two(smooth_factors(x_F, w_F, alpha));
+    if (const double found = loss(factors_F); found < bound) {
+      best_F = factors_F;
+      least = bound = found;
+    }
+  }
+  return best_F;
+}
+
+at::Tensor feature_magnitudes(const ScalePoint& point, const at::Tensor& magnitudes_I) {
+  if (!point.columns_I.defined()) {
+    return magnitudes_I;
+  }
+  const at::Tensor columns_I = point.columns_I.to(magnitudes_I.device());
+  const at::Tensor zeros_F =
+      at::zeros({columns_I.max().item<int64_t>() + 1}, magnitudes_I.options());
+  const at::Tensor sums_F = zeros_F.index_add(0, columns_I, magnitudes_I.square());
+  const at::Tensor counts_F = zeros_F.index_add(0, columns_I, at::ones_like(magnitudes_I));
+  return (sums_F / counts_F).sqrt();
+}
+
+void fold(Piece& piece, const ScalePoint& point, const at::Tensor& factors_F) {
+  const at::Tensor& producer = piece.tensor(point.producer);
+  if (point.rows_F.defined()) {
+    at::Tensor scaled = producer.clone();
+    const at::Tensor rows_F = point.rows_F.to(producer.device());
+    scaled.index_copy_(0, rows_F, fold_into_rows(producer.index_select(0, rows_F), factors_F));
+    piece.replace(point.producer, scaled);
+  } else {
+    piece.replace(point.producer, fold_into_rows(producer, factors_F));
+  }
+  const at::Tensor factors_I =
+      point.columns_I.defined() ? factors_F.index_select(0, point.columns_I.to(factors_F.device()))
+                                : factors_F;
+  for (const std::string& reader : point.readers) {
+    piece.replace(reader, fold_into_columns(piece.tensor(reader), factors_I));
+  }
+}
+
+}  // namespace blockptq
