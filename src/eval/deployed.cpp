@@ -106,6 +106,14 @@ void check_integers(const Checkpoint& checkpoint, const std::vector<ModelTensor>
   }
 }
 
+/// Whether every linear that reads integers can be computed in integers.
+bool has_integers(const Checkpoint& checkpoint, const std::vector<ModelTensor>& table) {
+  return std::ranges::all_of(table, [&](const ModelTensor& tensor) {
+    const StoredTensor& stored = checkpoint.at(tensor.name);
+    return !is_linear(tensor) || stored.activation_bits == 0 || stored.row_codes;
+  });
+}
+
 }  // namespace
 
 bool is_deployed(const Checkpoint& checkpoint) {
@@ -147,12 +155,15 @@ Arithmetic deployed_arithmetic(const Checkpoint& checkpoint, const Model& model,
   Arithmetic arithmetic;
   arithmetic.description = {{"deployed", options.fake_quant ? "fake_quant" : "integer"},
                             {"recipe", recipe.json()}};
-  if (options.fake_quant) {
+  if (options.fake_quant && (options.type != at::kFloat || !has_integers(checkpoint, table))) {
     arithmetic.exec = std::make_shared<FakeQuantExec>(recipe, std::move(factors));
     return arithmetic;
   }
-  check_integers(checkpoint, table);
-  arithmetic.exec = std::make_shared<IntegerExec>(recipe, std::move(factors));
+  if (!options.fake_quant) {
+    check_integers(checkpoint, table);
+  }
+  arithmetic.exec = std::make_shared<IntegerExec>(recipe, std::move(factors),
+                                                  options.fake_quant ? value_linear : int_linear);
   arithmetic.integers = [recipe](const ModelTensor& tensor) {
     return is_linear(tensor) &&
            recipe.linear(tensor.role, tensor.name).activation_bits != kFloatBits;
