@@ -140,7 +140,8 @@ def test_the_decompressed_model_has_our_perplexity_in_transformers(
 
 
 def test_we_decode_a_folder_of_llm_compressor_as_the_library_does(tmp_path: Path) -> None:
-    config = QuantizationConfig.model_validate(json.loads((LLM_COMPRESSOR / "config.json").read_text())["quantization_config"])
+    folder_config = json.loads((LLM_COMPRESSOR / "config.json").read_text())
+    config = QuantizationConfig.model_validate(folder_config["quantization_config"])
     compressor = BaseCompressor.get_value_from_registry(config.format)
     assert deploy(tmp_path / "float", "--quant_type", "bfloat16", source=LLM_COMPRESSOR).code == 0
     ours = load_folder(tmp_path / "float")
