@@ -7,17 +7,11 @@ from typing import Any
 
 import pytest
 
-from blockptq_testing.models import SHIPPED, require_model
+from blockptq_testing.models import LLM_COMPRESSOR, SHIPPED
 from blockptq_testing.program import eval_json, run_blockptq
 
 # The folder declares an MTP layer that it does not carry, which is worth a warning.
 TEXT = ("--log_level", "error", "--seq_len", 512, "--max_chunks", 4, "--dtype", "fp32")
-
-
-@pytest.fixture
-def deployed() -> Path:
-    """A folder that llm-compressor wrote."""
-    return require_model("tiny-v32-llmcompressor-w4a8")
 
 
 def evaluate(tmp_path: Path, *arguments: Any) -> dict[str, Any]:
@@ -47,20 +41,20 @@ def test_integers_equal_fake_quantization(tmp_path: Path, model: str, quant_type
     expect_integers_equal_fake_quantization(tmp_path, folder, quant_type)
 
 
-def test_integers_equal_fake_quantization_of_llm_compressor(tmp_path: Path, deployed: Path) -> None:
-    expect_integers_equal_fake_quantization(tmp_path, deployed, "w4a8c8")
+def test_integers_equal_fake_quantization_of_llm_compressor(tmp_path: Path) -> None:
+    expect_integers_equal_fake_quantization(tmp_path, LLM_COMPRESSOR, "w4a8c8")
 
 
-def test_the_cache_is_chosen(tmp_path: Path, deployed: Path) -> None:
-    quantized = evaluate(tmp_path, "--model", deployed)
-    same = evaluate(tmp_path, "--model", deployed, "--cls", "c8")
-    plain = evaluate(tmp_path, "--model", deployed, "--cls", "bf16")
+def test_the_cache_is_chosen(tmp_path: Path) -> None:
+    quantized = evaluate(tmp_path, "--model", LLM_COMPRESSOR)
+    same = evaluate(tmp_path, "--model", LLM_COMPRESSOR, "--cls", "c8")
+    plain = evaluate(tmp_path, "--model", LLM_COMPRESSOR, "--cls", "bf16")
     assert quantized["ppl"] == same["ppl"] != plain["ppl"]
     assert plain["quant_type"] == "w4a8c16"
 
 
-def test_close_to_the_source(tmp_path: Path, deployed: Path) -> None:
-    result = evaluate(tmp_path, "--model", deployed, "--reference", require_model("tiny-v32-bf16"))
+def test_close_to_the_source(tmp_path: Path) -> None:
+    result = evaluate(tmp_path, "--model", LLM_COMPRESSOR, "--reference", SHIPPED)
     assert 1e-4 < result["kl"] < 0.02
 
 
@@ -71,7 +65,7 @@ def test_source_models_have_no_integers(option: str) -> None:
     assert f"{option}: {SHIPPED} wants no integer activations" in finished.stderr
 
 
-def test_a_deployed_folder_says_itself_what_is_quantized(deployed: Path) -> None:
-    finished = run_blockptq("eval", "--model", deployed, *TEXT, "--w_bits", 4)
+def test_a_deployed_folder_says_itself_what_is_quantized() -> None:
+    finished = run_blockptq("eval", "--model", LLM_COMPRESSOR, *TEXT, "--w_bits", 4)
     assert finished.code != 0
     assert "--train_mode origin" in finished.stderr

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <memory>
 
 #include "base/error.h"
@@ -27,6 +28,18 @@ std::vector<std::string> parts_of(const OutputPlan& plan) {
 
 std::string block_part(int64_t block) {
   return fmt::format("block {}", block);
+}
+
+/// ||W - W^|| / ||W|| of every weight, which the units report squared.
+RelativeErrors relative_errors(const std::vector<Json>& units) {
+  RelativeErrors errors;
+  for (const Json& unit : units) {
+    for (const Json& weight : unit.at("weights")) {
+      errors[weight.at("name").get<std::string>()] =
+          std::sqrt(weight.at("relative_error").get<double>());
+    }
+  }
+  return errors;
 }
 
 }  // namespace
@@ -64,7 +77,7 @@ QuantizeResult quantize(const Checkpoint& source, const Model& model, const Outp
             options.output.string(), part, options.calibration.folder.string());
       writer.write(part, copies);
     }
-    writer.finish();
+    writer.finish(Json::object(), relative_errors(result.calibration.units));
   }
   result.bytes_written = writer.bytes_written();
   return result;

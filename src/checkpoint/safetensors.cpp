@@ -34,9 +34,10 @@ std::string_view header_text(std::span<const uint8_t> head, int64_t file_size,
   check(length <= uint64_t{kMaxHeaderBytes},
         "{}: not a safetensors file: header length {}, expected at most {}", origin, length,
         kMaxHeaderBytes);
-  check(length <= static_cast<uint64_t>(file_size - kLengthBytes),
-        "{}: truncated: header of {} bytes, but only {} follow its length", origin, length,
-        file_size - kLengthBytes);
+  check(
+      length <= static_cast<uint64_t>(file_size - kLengthBytes),
+      "{}: truncated: header of {} bytes, but only {} follow its length: a partly downloaded file?",
+      origin, length, file_size - kLengthBytes);
   BPTQ_ASSERT(head.size() - kLengthBytes >= length);
   const std::string_view text(reinterpret_cast<const char*>(head.data()) + kLengthBytes, length);
   check(text.front() == '{', "{}: header: expected a JSON object that starts with '{{', found {:?}",

@@ -38,6 +38,9 @@ class WeightSource {
   /// not quantized, and what verification compares with.
   virtual void values(const PlannedTensor& tensor, int64_t row_begin, int64_t row_end,
                       float* out) const;
+  /// Whether `values` of quantized weights are what the integers stand for, so that the output must
+  /// hold the same.
+  virtual bool exact() const { return false; }
 
  protected:
   const Checkpoint& checkpoint() const { return checkpoint_; }
@@ -65,6 +68,14 @@ class LearnedSource final : public WeightSource {
 
  private:
   const Parameters& parameters_;
+};
+
+/// The integers of a deployed folder as they are.
+class DeployedSource final : public WeightSource {
+ public:
+  using WeightSource::WeightSource;
+  void codes(const PlannedTensor& tensor, const TakeRows& take) override;
+  bool exact() const override { return true; }
 };
 
 /// Weights that a caller computed, by name; those it changed without quantizing them as floats.

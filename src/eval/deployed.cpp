@@ -1,7 +1,6 @@
 #include "eval/deployed.h"
 
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <memory>
 #include <utility>
@@ -12,6 +11,7 @@
 #include "base/log.h"
 #include "exec/fake_quant_exec.h"
 #include "exec/integer_exec.h"
+#include "models/stored_clip.h"
 
 namespace blockptq {
 namespace {
@@ -69,24 +69,6 @@ Recipe with_role(Recipe recipe, const std::string& role,
     }
   }
   return recipe;
-}
-
-/// The factor on a dynamic maximum that the folder stores for the input of a weight.
-std::optional<at::Tensor> stored_factor(const Checkpoint& checkpoint, const ModelTensor& tensor) {
-  const std::string module = tensor.name.substr(0, tensor.name.rfind('.'));
-  const bool reads_latent = tensor.role == "attention.kv_b_proj";
-  const StoredTensor* stored = checkpoint.find(
-      reads_latent ? module.substr(0, module.rfind('.')) + ".ckv_a_alpha" : module + ".alpha");
-  if (stored == nullptr) {
-    return std::nullopt;
-  }
-  check(stored->row_size() == 1, "{}: expected one element", stored->where());
-  at::Tensor factor = at::empty({1}, at::kFloat);
-  checkpoint.decode(*stored, kernels::FloatType::f32, factor.mutable_data_ptr());
-  const auto value = factor.item<float>();
-  check(std::isfinite(value) && value > 0, "{}: expected a finite factor > 0, found {}",
-        stored->where(), value);
-  return factor;
 }
 
 void check_integers(const Checkpoint& checkpoint, const std::vector<ModelTensor>& table) {
@@ -148,7 +130,7 @@ Arithmetic deployed_arithmetic(const Checkpoint& checkpoint, const Model& model,
   const Recipe recipe = deployed_recipe(checkpoint, model, options);
   QuantExec::Factors factors;
   for (const ModelTensor& tensor : table) {
-    if (auto factor = is_linear(tensor) ? stored_factor(checkpoint, tensor) : std::nullopt) {
+    if (auto factor = is_linear(tensor) ? stored_clip(checkpoint, tensor) : std::nullopt) {
       factors[tensor.name] = std::move(*factor);
     }
   }
