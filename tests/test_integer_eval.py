@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from blockptq_testing.models import LLM_COMPRESSOR, SHIPPED
+from blockptq_testing.models import LLM_COMPRESSOR, SHIPPED, require_model
 from blockptq_testing.program import eval_json, run_blockptq
 
 # The folder declares an MTP layer that it does not carry, which is worth a warning.
