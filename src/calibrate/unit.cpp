@@ -29,6 +29,11 @@ Json UnitReport::json() const {
   return json;
 }
 
+Json ClipLearnerOptions::json() const {
+  return {{"epochs", epochs},         {"lr", lr},           {"batch_tokens", batch_tokens},
+          {"max_tokens", max_tokens}, {"weights", weights}, {"activations", activations}};
+}
+
 void choose_codes(const CalibrationContext& context, const std::vector<Weight>& weights,
                   const InputStatistics& input, std::map<std::string, QTensor>& chosen) {
   // Weights with the same bits and algorithm are chosen together: they share the factor of H.

@@ -46,6 +46,10 @@ struct ClipLearnerOptions {
   double lr = 1e-2;  ///< of the logarithm of a clip
   int64_t batch_tokens = 512;
   int64_t max_tokens = 4096;  ///< of a unit; the first ones are used
+  bool weights = true;        ///< learn clips of weights
+  bool activations = false;   ///< learn clips of activations
+
+  Json json() const;  ///< identifies them
 };
 
 /// What all units of a run share; must outlive them.

@@ -1,4 +1,5 @@
 // blockptq quantize: the main job in one streaming pass.
+#include "calibrate/calibration_plan.h"
 #include "calibrate/quantize.h"
 
 #include <fmt/format.h>
