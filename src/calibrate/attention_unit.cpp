@@ -2,10 +2,12 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
 #include "base/system.h"
+#include "calibrate/clip_learner.h"
 #include "calibrate/statistics.h"
 #include "exec/record_exec.h"
 
@@ -102,8 +104,43 @@ UnitResult AttentionUnit::calibrate(const SequenceSource& sequences) const {
     result.report.tokens = group.sum.result().tokens;
     choose_codes(context_, group.weights, group.sum.result(), result.weights);
   }
+  if (context_.learn_clips && context_.learn_clips->activations) {
+    learn_latent_clip(sequences, context_.learn_clips->max_tokens, result);
+  }
   measure(sequences, nearest, result);
   return result;
+}
+
+void AttentionUnit::learn_latent_clip(const SequenceSource& sequences, int64_t max_tokens,
+                                      UnitResult& result) const {
+  const int bits = context_.recipe.cache(point_name(SiteKind::kv_latent)).bits;
+  const std::vector<Weight> weights = piece_.weights();
+  const auto latent = std::find_if(weights.begin(), weights.end(), [](const Weight& weight) {
+    return weight.role == "attention.kv_b_proj";
+  });
+  if (bits == kFloatBits || latent == weights.end()) {
+    return;
+  }
+  const std::vector<double> factors = tried_input_factors(bits);
+  std::vector<double> errors(factors.size(), 0);
+  const auto exact = float_attention();
+  const auto quantized = quantized_attention(result.weights);
+  int64_t taken = 0;
+  for (int64_t c = 0; c < sequences.sequences && taken < max_tokens; ++c) {
+    const at::Tensor x = sequences.quant_LD(c);
+    const at::Tensor y = exact->forward(context_.float_exec, sequences.float_LD(c), options_);
+    taken += x.size(0);
+    for (size_t i = 0; i < factors.size(); ++i) {
+      check_stop();
+      const FakeQuantExec exec(context_.recipe, {{latent->name, at::full({1}, factors[i], at::kFloat)}});
+      const at::Tensor error = quantized->forward(exec, x, options_).to(at::kFloat).sub_(y);
+      errors[i] += error.square_().sum(at::kDouble).item<double>();
+    }
+  }
+  const at::Tensor logit = best_input_clip(errors, bits);
+  if (logit.defined()) {
+    result.input_clips[latent->name] = logit;
+  }
 }
 
 void AttentionUnit::measure(const SequenceSource& sequences,
@@ -112,6 +149,7 @@ void AttentionUnit::measure(const SequenceSource& sequences,
   const auto exact = float_attention();
   const auto before = quantized_attention(nearest);
   const auto after = quantized_attention(result.weights);
+  const FakeQuantExec after_exec(context_.recipe, input_factors(result));
   RelativeError error_before;
   RelativeError error_after;
   for (int64_t c = 0; c < sequences.sequences; ++c) {
@@ -119,12 +157,13 @@ void AttentionUnit::measure(const SequenceSource& sequences,
     const at::Tensor y = exact->forward(context_.float_exec, sequences.float_LD(c), options_);
     const at::Tensor x = sequences.quant_LD(c);
     error_before.add(before->forward(quant_exec_, x, options_), y, {});
-    error_after.add(after->forward(quant_exec_, x, options_), y, {});
+    error_after.add(after->forward(after_exec, x, options_), y, {});
   }
   result.report.loss_before = error_before.value();
   result.report.loss_after = error_after.value();
   if (result.report.loss_after > result.report.loss_before) {
     result.weights = nearest;
+    result.input_clips.clear();
     result.report.loss_after = result.report.loss_before;
     result.report.fallback = "plain rounding was better";
   }

@@ -40,6 +40,9 @@ class AttentionUnit {
       const std::map<std::string, QTensor>& chosen) const;
 
  private:
+  /// The factor of the latent with the least error of the output, where there is a quantized one.
+  void learn_latent_clip(const SequenceSource& sequences, int64_t max_tokens,
+                         UnitResult& result) const;
   void measure(const SequenceSource& sequences, const std::map<std::string, QTensor>& nearest,
                UnitResult& result) const;
 

@@ -134,13 +134,14 @@ void BlockCalibrator::run_attention(PieceStream& stream, int64_t block,
   });
   const auto exact = unit.float_attention();
   const auto quantized = unit.quantized_attention(result.weights);
+  const FakeQuantExec quant_exec(context_.recipe, input_factors(result));
   for (TextStates& text : texts) {
     for (int64_t c = 0; c < text.float_CLD.size(0); ++c) {
       check_stop();
       at::Tensor x = text.float_CLD[c];
       x.add_(exact->forward(context_.float_exec, nn::rms_norm(x, norm_D, eps), attention_));
       x = text.quant_CLD[c];
-      x.add_(quantized->forward(quant_exec_, nn::rms_norm(x, norm_D, eps), attention_));
+      x.add_(quantized->forward(quant_exec, nn::rms_norm(x, norm_D, eps), attention_));
     }
   }
 }
@@ -156,7 +157,7 @@ void BlockCalibrator::run_feed_forward(PieceStream& stream, int64_t block,
     const UnitResult result = finish_unit(hooks_, block, name, {mlp.gate, mlp.up, mlp.down}, [&] {
       return calibrate_mlp(context_, quant_exec_, mlp, source, block_sum);
     });
-    run_mlp(context_, quant_exec_, mlp, result.weights, source, add_outputs(states, rows));
+    run_mlp(context_, mlp, result, source, add_outputs(states, rows));
   };
   {
     const Piece piece = stream.next();

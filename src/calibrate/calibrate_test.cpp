@@ -91,13 +91,13 @@ TEST_P(MlpUnit, IsBetterThanPlainRoundingOnTokensItDidNotSee) {
   std::map<std::string, QTensor> nearest;
   round_to_nearest(context, {mlp.gate, mlp.up, mlp.down}, nearest);
   const TokenSource fresh = source(correlated(512, 32, mix));
-  const auto error = [&](const std::map<std::string, QTensor>& chosen) {
+  const auto error = [&](const UnitResult& chosen) {
     RelativeError sum;
-    run_mlp(context, exec, mlp, chosen, fresh,
+    run_mlp(context, mlp, chosen, fresh,
             [&](int64_t, const at::Tensor& y, const at::Tensor& q) { sum.add(q, y, {}); });
     return sum.value();
   };
-  EXPECT_LT(error(result.weights), 0.9 * error(nearest));
+  EXPECT_LT(error(result), 0.9 * error({nearest, {}, {}}));
 }
 
 INSTANTIATE_TEST_SUITE_P(Algorithms, MlpUnit,

@@ -185,6 +185,9 @@ std::optional<UnitResult> CalibrationRun::find_unit(int64_t block, const std::st
     if (bits != kFloatBits) {
       result.weights[weight.name] = quantize_as_learned(weight.name, weight.value, bits, find);
     }
+    if (const auto clip = find(parameter_name(weight.name, ".input_clip"))) {
+      result.input_clips[weight.name] = *clip;
+    }
   }
   result.report.block = block;
   result.report.unit = unit;
@@ -201,6 +204,9 @@ void CalibrationRun::keep_unit(const UnitResult& result, const std::vector<Weigh
       keep_learned(weight.name, weight.value, chosen->second, options_.keep_codes, tensors);
       entry["weights"].push_back(summarize_weight(weight.name, weight.value, chosen->second));
     }
+  }
+  for (const auto& [name, logit] : result.input_clips) {
+    tensors[parameter_name(name, ".input_clip")] = logit;
   }
   write_tensors(folder_.unit_path(result.report.block, result.report.unit), tensors);
   journal_.append(entry);

@@ -40,17 +40,17 @@ void for_calibration(const TokenSource& tokens, const std::function<void(const T
 /// Losses of plain rounding and of the chosen integers.
 std::pair<double, double> losses(const CalibrationContext& context, const FakeQuantExec& quant_exec,
                                  const nn::Mlp& mlp, const std::map<std::string, QTensor>& nearest,
-                                 const std::map<std::string, QTensor>& chosen,
-                                 const TokenSource& tokens) {
+                                 const UnitResult& result, const TokenSource& tokens) {
   const nn::Mlp exact = float_mlp(context, mlp);
   const nn::Mlp before = quantized_mlp(context, mlp, nearest);
-  const nn::Mlp after = quantized_mlp(context, mlp, chosen);
+  const nn::Mlp after = quantized_mlp(context, mlp, result.weights);
+  const FakeQuantExec after_exec(context.recipe, input_factors(result));
   RelativeError error_before;
   RelativeError error_after;
   for_calibration(tokens, [&](const TokenSlice& slice) {
     const at::Tensor y = exact.forward(context.float_exec, slice.float_TD);
     error_before.add(before.forward(quant_exec, slice.quant_TD), y, slice.weight_T);
-    error_after.add(after.forward(quant_exec, slice.quant_TD), y, slice.weight_T);
+    error_after.add(after.forward(after_exec, slice.quant_TD), y, slice.weight_T);
   });
   return {error_before.value(), error_after.value()};
 }
@@ -93,24 +93,25 @@ UnitResult calibrate_mlp(const CalibrationContext& context, const FakeQuantExec&
   });
   choose_codes(context, {mlp.down}, hidden.result(), result.weights);
   if (context.learn_clips) {
-    learn_clips(context, quant_exec, mlp, tokens, *context.learn_clips, result.weights);
+    learn_clips(context, quant_exec, mlp, tokens, *context.learn_clips, result);
   }
 
   std::tie(result.report.loss_before, result.report.loss_after) =
-      losses(context, quant_exec, mlp, nearest, result.weights, tokens);
+      losses(context, quant_exec, mlp, nearest, result, tokens);
   if (result.report.loss_after > result.report.loss_before) {
     result.weights = std::move(nearest);
+    result.input_clips.clear();
     result.report.loss_after = result.report.loss_before;
     result.report.fallback = "plain rounding was better";
   }
   return result;
 }
 
-void run_mlp(const CalibrationContext& context, const FakeQuantExec& quant_exec, const nn::Mlp& mlp,
-             const std::map<std::string, QTensor>& chosen, const TokenSource& tokens,
-             const TakeOutputs& take) {
+void run_mlp(const CalibrationContext& context, const nn::Mlp& mlp, const UnitResult& result,
+             const TokenSource& tokens, const TakeOutputs& take) {
+  const FakeQuantExec quant_exec(context.recipe, input_factors(result));
   const nn::Mlp exact = float_mlp(context, mlp);
-  const nn::Mlp quantized = quantized_mlp(context, mlp, chosen);
+  const nn::Mlp quantized = quantized_mlp(context, mlp, result.weights);
   for (int64_t i = 0; i < tokens.slices; ++i) {
     check_stop();
     const TokenSlice slice = tokens.slice(i);

@@ -30,8 +30,10 @@ Json UnitReport::json() const {
 }
 
 Json ClipLearnerOptions::json() const {
-  return {{"epochs", epochs},         {"lr", lr},           {"batch_tokens", batch_tokens},
-          {"max_tokens", max_tokens}, {"weights", weights}, {"activations", activations}};
+  return {{"passes", passes},
+          {"max_tokens", max_tokens},
+          {"weights", weights},
+          {"activations", activations}};
 }
 
 void choose_codes(const CalibrationContext& context, const std::vector<Weight>& weights,
@@ -77,6 +79,19 @@ Weight quantized_weight(const CalibrationContext& context, const Weight& weight,
 
 Weight float_weight(const CalibrationContext& context, const Weight& weight) {
   return {weight.name, weight.role, weight.value.to(context.type)};
+}
+
+FakeQuantExec::Factors input_factors(const UnitResult& result) {
+  FakeQuantExec::Factors factors;
+  for (const auto& [name, logit] : result.input_clips) {
+    factors[name] = at::sigmoid(logit);
+  }
+  return factors;
+}
+
+double factor_of(const UnitResult& result, const Weight& weight) {
+  const auto found = result.input_clips.find(weight.name);
+  return found == result.input_clips.end() ? 1 : at::sigmoid(found->second).item<double>();
 }
 
 void RelativeError::add(const at::Tensor& y, const at::Tensor& reference,

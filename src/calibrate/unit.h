@@ -34,17 +34,16 @@ struct UnitReport {
   Json json() const;
 };
 
-/// The integers of the unit's weights by name.
+/// What was found for a unit.
 struct UnitResult {
-  std::map<std::string, QTensor> weights;
+  std::map<std::string, QTensor> weights;  ///< the integers, by name
+  NamedTensors input_clips;                ///< LAC logits, by the weight behind the site
   UnitReport report;
 };
 
 /// How clips are learned (calibrate/clip_learner.h).
 struct ClipLearnerOptions {
-  int64_t epochs = 6;
-  double lr = 1e-2;  ///< of the logarithm of a clip
-  int64_t batch_tokens = 512;
+  int64_t passes = 2;         ///< over gate and up in turns
   int64_t max_tokens = 4096;  ///< of a unit; the first ones are used
   bool weights = true;        ///< learn clips of weights
   bool activations = false;   ///< learn clips of activations
@@ -76,6 +75,11 @@ Weight quantized_weight(const CalibrationContext& context, const Weight& weight,
                         const std::map<std::string, QTensor>& chosen);
 /// `weight` in the compute type.
 Weight float_weight(const CalibrationContext& context, const Weight& weight);
+
+/// The factors of result's activations, as FakeQuantExec wants them.
+FakeQuantExec::Factors input_factors(const UnitResult& result);
+/// That of the activation in front of `weight`; 1 where none was learned.
+double factor_of(const UnitResult& result, const Weight& weight);
 
 /// Sums of weighted squared errors and norms.
 class RelativeError {

@@ -1,7 +1,7 @@
 // blockptq train: learn quantization parameters from calibration text.
 #include <fmt/format.h>
 
-#include <map>
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -113,7 +113,8 @@ CalibrationText read_text(const TrainArguments& args, const Opened& opened) {
           corpus.fingerprint};
 }
 
-CalibrationOptions calibration_options(const TrainArguments& args, int64_t seq_len) {
+CalibrationOptions calibration_options(const TrainArguments& args) {
+  check(!args.batch && !args.lr, "--cali_bsz, --base_lr: only with --compat amct");
   CalibrationOptions options;
   options.recipe = args.recipe();
   options.type = args.compute.resolve_dtype();
@@ -127,19 +128,15 @@ CalibrationOptions calibration_options(const TrainArguments& args, int64_t seq_l
   options.command = "train";
   const std::string algorithm = args.algorithm.value_or(kLearnedClip);
   if (algorithm != kLearnedClip) {
-    check(!args.epochs && !args.batch && !args.lr && !args.lwc && !args.lac,
-          "--algorithm {}: learns nothing; leave --epoch, --cali_bsz, --base_lr, --lwc and --lac "
-          "out",
-          algorithm);
+    check(!args.epochs && !args.lwc && !args.lac,
+          "--algorithm {}: learns no clips; leave --epoch, --lwc and --lac out", algorithm);
     options.default_algorithm = {{"name", algorithm}};
     return options;
   }
   ClipLearnerOptions clips;
   clips.weights = args.lwc || !args.lac;
   clips.activations = args.lac;
-  clips.epochs = args.epochs.value_or(clips.epochs);
-  clips.lr = args.lr.value_or(clips.lr);
-  clips.batch_tokens = args.batch.value_or(1) * seq_len;
+  clips.passes = args.epochs.value_or(clips.passes);
   options.default_algorithm = {{"name", "scale_search"}};
   options.learn_clips = clips;
   return options;
@@ -186,8 +183,7 @@ Work amct_work(const TrainArguments& args, const Opened& opened) {
 
 Work calibration_work(const TrainArguments& args, const Opened& opened) {
   const auto texts = std::make_shared<std::vector<CalibrationText>>(1, read_text(args, opened));
-  const auto options =
-      std::make_shared<CalibrationOptions>(calibration_options(args, texts->front().seq_len()));
+  const auto options = std::make_shared<CalibrationOptions>(calibration_options(args));
   return {
       [=, &opened] { return plan_calibration(opened.checkpoint, *opened.model, *texts, *options); },
       [=, &opened](Progress& progress) {
@@ -210,7 +206,6 @@ void run_train(TrainArguments& args) {
     return work.run(progress);
   }();
   const Json json = result_json(args, result);
-  write_json(args.output / "result.json", json);
   print_result(result);
   write_json(args.json, json);
 }
@@ -223,25 +218,27 @@ void add_learning_options(CLI::App& app, TrainArguments& args) {
   app.add_option(
          "--algorithm", args.algorithm,
          "how codes are chosen where the recipe does not say: learned_clip (searched scales, then "
-         "clips learned through every MLP), gptq, scale_search or nearest (default learned_clip)")
+         "in MLPs clips learned by their output), gptq, scale_search or nearest (default "
+         "learned_clip)")
       ->check(CLI::IsMember({kLearnedClip, "gptq", "scale_search", "nearest"}));
   app.add_flag("--lwc", args.lwc, "learn clips of weights (default: unless --lac is given alone)");
   app.add_flag("--lac", args.lac,
-               "learn clips of activations and of the latent (default: no; with --compat amct, "
-               "unless --lwc is given alone)");
+               "learn clips of activations (default: no; with --compat amct, unless --lwc is given "
+               "alone)");
   const ClipLearnerOptions clips;
   const AmctOptions amct;
   app.add_option("--epoch", args.epochs,
-                 fmt::format("passes over the text (default {}; with --compat amct {})",
-                             clips.epochs, amct.epochs))
+                 fmt::format("passes over the clips (default {}); with --compat amct over the text "
+                             "(default {})",
+                             clips.passes, amct.epochs))
       ->check(CLI::PositiveNumber);
   app.add_option("--base_lr", args.lr,
-                 fmt::format("learning rate at first: of the logarithm of a clip (default {}); "
-                             "with --compat amct a tenth of that of the logits (default {})",
-                             clips.lr, amct.base_lr))
+                 fmt::format("with --compat amct: a tenth of the first learning rate of the logits "
+                             "(default {})",
+                             amct.base_lr))
       ->check(CLI::PositiveNumber);
   app.add_option("--cali_bsz", args.batch,
-                 "sequences (of an expert: as many tokens) of a step (default 1)")
+                 fmt::format("with --compat amct: sequences of a step (default {})", amct.bsz))
       ->check(CLI::PositiveNumber);
 }
 
