@@ -132,7 +132,8 @@ void AttentionUnit::learn_latent_clip(const SequenceSource& sequences, int64_t m
     taken += x.size(0);
     for (size_t i = 0; i < factors.size(); ++i) {
       check_stop();
-      const FakeQuantExec exec(context_.recipe, {{latent->name, at::full({1}, factors[i], at::kFloat)}});
+      const FakeQuantExec exec(context_.recipe,
+                               {{latent->name, at::full({1}, factors[i], at::kFloat)}});
       const at::Tensor error = quantized->forward(exec, x, options_).to(at::kFloat).sub_(y);
       errors[i] += error.square_().sum(at::kDouble).item<double>();
     }
