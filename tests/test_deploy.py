@@ -1,46 +1,32 @@
-"""`blockptq deploy`: every type and layout against the source in NumPy, interruptions, refusals."""
+"""`blockptq deploy`: every type and layout against the source in NumPy, learned parameters."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import random
-import shutil
-import signal
-import subprocess
-import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from blockptq_testing.damage import overwrite_element
-from blockptq_testing.deployed import DeployedFolder, source_values
+from blockptq_testing.deployed import (
+    FORMATS,
+    DeployedFolder,
+    deploy,
+    deployed,
+    folder_bytes,
+    source_values,
+)
 from blockptq_testing.models import SHIPPED, require_model
 from blockptq_testing.numbers import f32_to_bf16
-from blockptq_testing.program import ENVIRONMENT, Argument, Finished, binary, run_blockptq
+from blockptq_testing.program import run_blockptq
 from blockptq_testing.tensorfile import INDEX_NAME, Checkpoint, write_file
 
-FORMATS = ("compressed-tensors", "ascend")
 TYPES = ("w8a8c16", "w8a8c8", "w4a8c16", "w4a8c8")
 LINEARS = ("q_b_proj", "o_proj", "wq_b", "gate_proj", "up_proj", "down_proj")
 EXPERT = "model.layers.3.mlp.experts.5"
 BLOCKS = range(7)  # with the MTP layer
-
-
-def deploy(output: Path, *args: Argument, source: Path = SHIPPED, **options: Any) -> Finished:
-    return run_blockptq(
-        "deploy", "--input_weight_path", source, "--output_weight_path", output, *args, **options,
-    )  # fmt: skip
-
-
-def deployed(output: Path, *args: Argument, source: Path = SHIPPED) -> DeployedFolder:
-    finished = deploy(output, *args, source=source)
-    assert finished.code == 0, finished.stderr
-    assert finished.stderr == ""
-    return DeployedFolder(output)
 
 
 def expected_bits(name: str, quant_type: str) -> int:
@@ -52,10 +38,6 @@ def expected_bits(name: str, quant_type: str) -> int:
 
 def source_names(source: Checkpoint) -> set[str]:
     return {name for _, header in source.shards() for name in header if not name.endswith("_scale_inv")}
-
-
-def folder_bytes(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize("layout", FORMATS)
@@ -228,96 +210,13 @@ def test_learned_activation_clips(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read("model.layers.3.mlp.shared_experts.down_proj.alpha"), [1.0])
     config = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
     assert config["config_groups"]["group_1"]["activation_use_clip"] is True
-
-
-# --- interruptions ---
-
-
-def looks_complete(folder: Path) -> bool:
-    return (folder / INDEX_NAME).exists() or (folder / "model.safetensors").exists()
-
-
-def test_killed_at_any_moment_it_resumes_to_the_same_bytes(tmp_path: Path) -> None:
-    args = ("--quant_type", "w4a8c8", "--format", "ascend", "--max_shard_size", "300KB")
-    start = time.monotonic()
-    deployed(tmp_path / "undisturbed", *args)
-    seconds = time.monotonic() - start
-    expected = folder_bytes(tmp_path / "undisturbed")
-    moments = random.Random(0)
-    output = tmp_path / "killed"
-    command = [binary(), "deploy", "--input_weight_path", SHIPPED, "--output_weight_path", output, *args]
-    killed = 0
-    for _ in range(20):
-        process = subprocess.Popen(
-            [str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT,
-        )  # fmt: skip
-        time.sleep(moments.uniform(0, seconds))
-        process.send_signal(signal.SIGKILL)
-        if process.wait() == -signal.SIGKILL:
-            killed += 1
-            complete = looks_complete(output)
-            assert not complete or folder_bytes(output).items() >= expected.items()
-        if moments.random() < 0.3:
-            shutil.rmtree(output, ignore_errors=True)  # begin anew, so that early moments come too
-    assert killed > 0
-    finished = deploy(output, *args)
-    assert finished.code == 0, finished.stderr
-    assert folder_bytes(output) == expected
-
-
-def test_finished_shards_are_not_written_again(tmp_path: Path) -> None:
-    args = ("--quant_type", "w8a8c8")
-    deployed(tmp_path / "out", *args)
-    modified = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
-    finished = deploy(tmp_path / "out", *args)
-    assert finished.code == 0 and "complete already" in finished.stdout
-    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == modified
-
-
-def test_threads_do_not_change_a_byte(tmp_path: Path) -> None:
-    for threads in (1, 3):
-        deployed(tmp_path / str(threads), "--quant_type", "w4a8c8", "--threads", threads)
-    assert folder_bytes(tmp_path / "1") == folder_bytes(tmp_path / "3")
-
-
-# --- refusals ---
-
-
-def test_other_folders_are_left_alone(tmp_path: Path) -> None:
-    foreign = tmp_path / "foreign"
-    foreign.mkdir()
-    (foreign / "notes.txt").write_text("mine")
-    for more in ((), ("--restart",)):
-        refused = deploy(foreign, "--quant_type", "w8a8c8", *more)
-        assert refused.code == 2 and "notes.txt" in refused.stderr
-        assert [path.name for path in foreign.iterdir()] == ["notes.txt"]
-    source = tmp_path / "source"
-    shutil.copytree(SHIPPED, source)
-    before = folder_bytes_of_files(source)
-    refused = deploy(source, "--quant_type", "w8a8c8", "--restart", source=source)
-    assert refused.code == 2 and "is the source" in refused.stderr
-    assert folder_bytes_of_files(source) == before
-
-
-def folder_bytes_of_files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-
-
-def test_another_run_is_refused_or_replaced(tmp_path: Path) -> None:
-    deployed(tmp_path / "out", "--quant_type", "w8a8c8")
-    refused = deploy(tmp_path / "out", "--quant_type", "w4a8c8")
-    assert refused.code == 2 and "recipe" in refused.stderr and "--restart" in refused.stderr
-    deployed(tmp_path / "fresh", "--quant_type", "w4a8c8")
-    deployed(tmp_path / "out", "--quant_type", "w4a8c8", "--restart")
-    assert folder_bytes(tmp_path / "out") == folder_bytes(tmp_path / "fresh")
-
-
-def test_a_corrupted_source_leaves_nothing_complete(tmp_path: Path, model: Path) -> None:
-    overwrite_element(model, f"{EXPERT}.up_proj.weight", 7, b"\x7f")
-    refused = deploy(tmp_path / "out", "--quant_type", "w8a8c8", source=model)
-    assert refused.code == 2
-    assert f"{EXPERT}.up_proj.weight" in refused.stderr and "NaN" in refused.stderr
-    assert not looks_complete(tmp_path / "out")
+    # Written again from the folder itself, clips and what was left out of them stay what they are.
+    again = ("--format", "ascend", "--max_shard_size", "1MB")
+    finished = deploy(tmp_path / "expected", *learned, *again)
+    assert finished.code == 0 and deploy(tmp_path / "again", *again, source=tmp_path / "out").code == 0
+    assert folder_bytes(tmp_path / "again") == folder_bytes(tmp_path / "expected")
+    refused = deploy(tmp_path / "refused", source=tmp_path / "out")
+    assert refused.code == 2 and "cannot carry learned activation clips" in refused.stderr
 
 
 def test_learned_parameters_are_needed_where_they_are_asked_for(tmp_path: Path) -> None:
@@ -326,55 +225,13 @@ def test_learned_parameters_are_needed_where_they_are_asked_for(tmp_path: Path) 
     assert not (tmp_path / "out").exists()
 
 
-def mounted(command: str) -> bool:
-    """Whether a mount namespace of our own allows `command`."""
-    return subprocess.run(["unshare", "-m", "sh", "-c", command], capture_output=True, check=False).returncode == 0
+# --- the rest ---
 
 
-def deploy_under_mount(mount: str, output: Path) -> subprocess.CompletedProcess[str]:
-    script = f'{mount} && exec "$0" deploy --quant_type w8a8c8 --input_weight_path "$1" --output_weight_path "$2"'
-    return subprocess.run(
-        ["unshare", "-m", "sh", "-c", script, str(binary()), str(SHIPPED), str(output)],
-        capture_output=True, text=True, check=False, env=ENVIRONMENT,
-    )  # fmt: skip
-
-
-def test_a_full_disk_is_named(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if not mounted(f"mount -t tmpfs -o size=8m none {disk}"):
-        pytest.skip("mounting a small disk needs root")
-    refused = deploy_under_mount(f"mount -t tmpfs -o size=8m none {disk}", disk / "out")
-    assert refused.returncode == 2
-    assert "no space" in refused.stderr
-
-
-def test_a_disk_that_fills_up_while_writing_is_named(tmp_path: Path) -> None:
-    """The space was there at the start; a limit on the size of files stands for the writer next door."""
-
-    def limit() -> None:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
-    refused = deploy(tmp_path / "out", "--quant_type", "w8a8c8", before_start=limit)
-    assert refused.code == 2
-    assert "cannot write" in refused.stderr
-    assert not looks_complete(tmp_path / "out")
-    assert not list((tmp_path / "out").glob("*.tmp-*")), "what was begun is removed"
-    deployed(tmp_path / "out", "--quant_type", "w8a8c8")
-
-
-def test_a_read_only_folder_is_named(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = f"mount -t tmpfs -o ro none {disk}"
-    if not mounted(mount):
-        pytest.skip("mounting a read-only disk needs root")
-    refused = deploy_under_mount(mount, disk / "out")
-    assert refused.returncode == 2
-    assert "cannot create" in refused.stderr
+def test_threads_do_not_change_a_byte(tmp_path: Path) -> None:
+    for threads in (1, 3):
+        deployed(tmp_path / str(threads), "--quant_type", "w4a8c8", "--threads", threads)
+    assert folder_bytes(tmp_path / "1") == folder_bytes(tmp_path / "3")
 
 
 def test_dry_run_writes_nothing(tmp_path: Path) -> None:
@@ -387,48 +244,3 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
     expected = json.loads((tmp_path / "plan.json").read_text())["disk_bytes"]
     deployed(tmp_path / "out", "--quant_type", "w4a8c8")
     assert sum(os.path.getsize(path) for path in (tmp_path / "out").glob("*.safetensors")) == expected
-
-
-# --- inspect ---
-
-
-def inspected(folder: Path, json_file: Path, *more: str) -> dict[str, Any]:
-    finished = run_blockptq("inspect", folder, *more, "--json", json_file)
-    assert finished.code == 0, finished.stderr
-    result: dict[str, Any] = json.loads(json_file.read_text())
-    return result
-
-
-@pytest.mark.parametrize("layout", FORMATS)
-def test_inspect_tells_precisions_and_the_worst_tensors(tmp_path: Path, layout: str) -> None:
-    folder = deployed(tmp_path / "out", "--quant_type", "w4a8c8", "--format", layout)
-    result = inspected(folder.folder, tmp_path / "result.json", "--verify")
-    assert result["verified"]["checksums"] == len(folder.description["shards"])
-    up = result["precisions"]["expert.up_proj int4"]
-    assert up["parameters"] == 5 * 16 * 128 * 256
-    assert result["precisions"]["attention.o_proj int8"]["tensors"] == 7
-    errors = {name: entry["relative_error"] for name, entry in folder.description["tensors"].items() if "relative_error" in entry}
-    assert result["worst_tensors"][0]["relative_error"] == max(errors.values())
-    assert result["compression_ratio"] > 1.2
-
-
-def test_inspect_verify_names_what_is_damaged(tmp_path: Path, model: Path) -> None:
-    folder = deployed(tmp_path / "out", "--quant_type", "w8a8c8")
-    damaged = overwrite_element(folder.folder, f"{EXPERT}.up_proj.weight", 3, b"\x01")
-    refused = run_blockptq("inspect", folder.folder, "--verify")
-    assert refused.code == 2 and damaged.name in refused.stderr and "SHA-256" in refused.stderr
-    assert run_blockptq("inspect", model, "--verify").code == 0
-    overwrite_element(model, f"{EXPERT}.up_proj.weight", 7, b"\x7f")
-    refused = run_blockptq("inspect", model, "--verify")
-    assert refused.code == 2 and f"{EXPERT}.up_proj.weight" in refused.stderr
-
-
-def test_a_partly_downloaded_source_is_named_as_such(tmp_path: Path, model: Path) -> None:
-    last = model / "model-00004-of-00004.safetensors"
-    content = last.read_bytes()
-    last.unlink()
-    refused = run_blockptq("inspect", model, "--verify")
-    assert refused.code == 2 and last.name in refused.stderr and "partly downloaded" in refused.stderr
-    last.write_bytes(content[: len(content) // 2])
-    refused = run_blockptq("inspect", model, "--verify")
-    assert refused.code == 2 and last.name in refused.stderr and "partly downloaded" in refused.stderr

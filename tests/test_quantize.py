@@ -111,6 +111,7 @@ def test_deployed_folder_is_what_was_measured(tmp_path: Path) -> None:
     succeed("quantize", "--model", SHIPPED, "--output", tmp_path / "out", "--json", tmp_path / "q.json", *FEW)
     result = json.loads((tmp_path / "q.json").read_text())
     assert 0 < result["held_out"]["kl"] < 0.1
+    assert result["bytes_read"] <= 1.05 * result["checkpoint_bytes"]
     integer = eval_json(tmp_path / "i.json", "--model", tmp_path / "out", *SHORT)
     twin = eval_json(tmp_path / "f.json", "--model", tmp_path / "out", "--fake_quant", *SHORT)
     assert integer["ppl"] == pytest.approx(twin["ppl"], rel=1e-3)

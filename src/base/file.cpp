@@ -141,9 +141,10 @@ void MappedFile::populate(size_t offset, size_t size) const {
 }
 
 void MappedFile::release(size_t offset, size_t size) const {
-  // A fault maps its neighbours too, in aligned windows (fault_around_bytes, 64 KiB): give the
-  // whole windows back, or every border between two pieces leaves some pages behind.
-  constexpr size_t kWindow = size_t{64} << 10;
+  // A fault maps its neighbours too: aligned windows (fault_around_bytes, 64 KiB), and since Linux
+  // 6.18 the whole folio of the page cache, up to 2 MiB. Give all of it back, or every border
+  // between two pieces leaves some pages behind.
+  constexpr size_t kWindow = size_t{2} << 20;
   const size_t first = offset / kWindow * kWindow;
   const size_t last = (offset + size + kWindow - 1) / kWindow * kWindow;
   const auto [begin, length] = page_range(first, last - first, size_);

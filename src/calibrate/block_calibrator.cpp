@@ -165,6 +165,7 @@ void BlockCalibrator::run_attention(PieceStream& stream, int64_t block,
   hooks_.passed("attention");
   const NormedAttention exact = unit.float_attention();
   const NormedAttention quantized = unit.quantized_attention(result);
+  const FakeQuantExec quant_exec(context_.recipe, input_factors(result));
   std::vector<std::pair<at::Tensor, at::Tensor>> sequences;
   for (TextStates& text : texts) {
     for (int64_t c = 0; c < text.float_CLD.size(0); ++c) {
@@ -176,7 +177,7 @@ void BlockCalibrator::run_attention(PieceStream& stream, int64_t block,
       check_stop();
       auto& [float_LD, quant_LD] = sequences[i];
       float_LD.add_(exact.forward(context_.float_exec, float_LD));
-      quant_LD.add_(quantized.forward(quant_exec_, quant_LD));
+      quant_LD.add_(quantized.forward(quant_exec, quant_LD));
     }
   }
   for (size_t i = 0; i < sequences.size(); ++i) {
@@ -242,7 +243,7 @@ void BlockCalibrator::run_feed_forward(PieceStream& stream, int64_t block,
       keep_transformed(weights, fresh);
       return fresh;
     });
-    run_mlp(context_, quant_exec_, mlp, result, source, take);
+    run_mlp(context_, mlp, result, source, take);
   };
   const int64_t experts = model_.experts(block);
   std::optional<Piece> first_expert;  // stands for all where no shared expert does

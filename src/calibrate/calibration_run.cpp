@@ -9,10 +9,12 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "base/size.h"
 #include "calibrate/block_calibrator.h"
+#include "calibrate/calibration_plan.h"
 #include "calibrate/held_out.h"
+#include "calibrate/time_estimate.h"
 #include "calibrate/unit_files.h"
+#include "eval/evaluate.h"
 #include "eval/model_pass.h"
 #include "models/ends.h"
 #include "models/piece.h"
@@ -26,27 +28,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int64_t kRuntimeBytes = int64_t{384} << 20;  // libraries, tokenizer, text
-constexpr int64_t kWorkspace = int64_t{256} << 20;
-
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-Route make_route(const Model& model, const CalibrationOptions& options,
-                 const std::vector<CalibrationText>& texts) {
-  const ModelSpec& spec = model.spec();
-  const bool mtp = options.mtp && spec.mtp_layers > 0;
-  const int64_t last = spec.blocks + (mtp ? 1 : 0);
-  Route route;
-  route.end = options.end < 0 ? last : options.end;
-  check(route.end >= 1 && route.end <= last, "--end {}: expected 1 <= end <= {}", route.end, last);
-  route.mtp = route.end > spec.blocks;
-  const bool held_out = std::any_of(texts.begin(), texts.end(),
-                                    [](const CalibrationText& text) { return !text.calibrate; });
-  route.head = route.mtp || (held_out && route.end >= spec.blocks);
-  route.logits = held_out;
-  return route;
 }
 
 /// The weights of `piece` in the compute type.
@@ -55,6 +38,25 @@ Piece in_type(Piece piece, at::ScalarType type) {
     piece.replace(weight.name, weight.value.to(type));
   }
   return piece;
+}
+
+int64_t token_count(const std::vector<CalibrationText>& texts) {
+  int64_t tokens = 0;
+  for (const CalibrationText& text : texts) {
+    tokens += text.sequences() * text.seq_len();
+  }
+  return tokens;
+}
+
+/// What a unit's time is counted as; nothing for the small ones between.
+std::optional<Unit> unit_kind(const std::string& unit) {
+  if (unit == "attention") {
+    return Unit::attention;
+  }
+  if (unit == "mlp" || unit == "shared_experts") {
+    return Unit::feed_forward;
+  }
+  return unit.starts_with("expert ") ? std::optional(Unit::expert) : std::nullopt;
 }
 
 std::string state_name(size_t text, const char* model) {
@@ -73,12 +75,13 @@ class CalibrationRun {
  private:
   Json description() const;
   void open_states();
+  void read_dump(int64_t block);
   void save_states(int64_t next_block);
   void run_block(PieceStream& stream, int64_t block);
   UnitHooks unit_hooks(int64_t block);
   void pass_unit(int64_t block, const std::string& unit);
   void finish_block(int64_t block, double seconds);
-  std::vector<PieceSpec> pieces() const;
+  std::vector<PieceSpec> own_pieces(const std::vector<PieceSpec>& pieces) const;
   BlockReport report_block(int64_t block, double seconds) const;
   void normalize(PieceStream& stream);
   void measure_held_out(PieceStream& stream);
@@ -100,7 +103,9 @@ class CalibrationRun {
   FakeQuantExec quant_exec_;
   std::vector<TextStates> states_;
   std::vector<std::filesystem::path> passed_;  ///< unit files of the block in work, in order
-  int64_t steps_ = 0;                          ///< done in the block in work
+  std::optional<TimeEstimate> estimate_;
+  Clock::time_point start_ = Clock::now();
+  Clock::time_point last_step_ = start_;
 };
 
 CalibrationRun::CalibrationRun(const Checkpoint& checkpoint, const Model& model,
@@ -112,7 +117,7 @@ CalibrationRun::CalibrationRun(const Checkpoint& checkpoint, const Model& model,
       options_(options),
       progress_(progress),
       ranks_(ranks),
-      route_(make_route(model, options, texts)),
+      route_(calibration_route(model, options, texts)),
       folder_((check_same_job(ranks, description()), options.folder), description(),
               options.restart, ranks),
       unit_files_(folder_, options.recipe, options.keep_codes),
@@ -129,23 +134,25 @@ Json CalibrationRun::description() const {
   Json texts = Json::array();
   for (const CalibrationText& text : texts_) {
     texts.push_back({{"text", text.fingerprint},
-                     {"sequences", text.windows.count()},
-                     {"seq_len", text.windows.seq_len},
+                     {"sequences", text.sequences()},
+                     {"seq_len", text.seq_len()},
                      {"calibrate", text.calibrate}});
   }
   return {{"command", options_.command},
+          {"begin", route_.begin},
           {"model", checkpoint_.fingerprint()},
           {"texts", texts},
           {"recipe", options_.recipe.json()},
           {"algorithm", options_.default_algorithm},
-          {"learn_clips", options_.learn_clips ? Json(options_.learn_clips->epochs) : Json()},
-          {"dtype", options_.type == at::kFloat ? "fp32" : "bf16"},
-          {"attention", options_.dense_attention ? "dense" : "as the model says"}};
+          {"learn_clips", options_.learn_clips ? options_.learn_clips->json() : Json()},
+          {"dtype", dtype_name(options_.type)},
+          {"attention", attention_name(options_.dense_attention)}};
 }
 
-/// The states at the last finished block, or the embeddings.
+/// The states at the last finished block; else what the dump has, or the embeddings.
 void CalibrationRun::open_states() {
-  if (const auto saved = folder_.newest_states(route_.end)) {
+  const auto saved = folder_.newest_states(route_.end);
+  if (saved && *saved >= route_.begin) {
     const NamedTensors tensors = *folder_.load_states(*saved);
     for (size_t i = 0; i < texts_.size(); ++i) {
       states_.push_back({tensors.at(state_name(i, "float")).to(options_.device),
@@ -158,12 +165,26 @@ void CalibrationRun::open_states() {
     log(LogLevel::info, "{}: continuing at block {}", options_.folder.string(), *saved);
     return;
   }
+  if (texts_.front().dump) {
+    read_dump(route_.begin);
+    return;
+  }
   const std::vector<ModelTensor> table = model_.tensors();
   const ModelTensor& embedding = tensor_of(table, Unit::embedding, "embedding");
   for (const CalibrationText& text : texts_) {
     const at::Tensor states = embed(checkpoint_, embedding, text.windows.ids, options_.type)
                                   .view({text.windows.count(), text.windows.seq_len, -1})
                                   .to(options_.device);
+    states_.push_back({states, states.clone(), text.calibrate});
+  }
+}
+
+/// Both models from what enters `block` of the float model.
+void CalibrationRun::read_dump(int64_t block) {
+  states_.clear();
+  for (const CalibrationText& text : texts_) {
+    const at::Tensor states =
+        text.dump->inputs(block, model_.spec().hidden_size).to(options_.device);
     states_.push_back({states, states.clone(), text.calibrate});
   }
 }
@@ -197,25 +218,22 @@ UnitHooks CalibrationRun::unit_hooks(int64_t block) {
 }
 
 void CalibrationRun::step(int64_t block, const std::string& detail) {
-  const double units = 2.0 + static_cast<double>(model_.experts(block));
-  const int64_t blocks = route_.end - route_.begin;
-  const double within = std::min(static_cast<double>(++steps_) / units, 1.0);
-  int64_t tokens = 0;
-  for (const CalibrationText& text : texts_) {
-    tokens += text.windows.count() * text.windows.seq_len;
+  if (const auto unit = unit_kind(detail)) {
+    estimate_->finished(*unit, block, seconds_since(last_step_));
+    last_step_ = Clock::now();
   }
-  progress_.update(
-      {block, blocks, tokens,
-       (static_cast<double>(block - route_.begin) + within) / static_cast<double>(blocks), detail});
+  const double elapsed = seconds_since(start_);
+  progress_.update({block, route_.end - route_.begin, token_count(texts_),
+                    elapsed / (elapsed + estimate_->remaining()), detail});
 }
 
 void CalibrationRun::run_block(PieceStream& stream, int64_t block) {
   const auto start = Clock::now();
   passed_.clear();
-  steps_ = 0;
-  const nn::AttentionOptions attention{options_.dense_attention, kWorkspace};
+  const nn::AttentionOptions attention{options_.dense_attention, kCalibrationWorkspace};
   BlockCalibrator(context_, quant_exec_, model_, attention,
-                  expert_slice_tokens(model_.spec(), kWorkspace), unit_hooks(block), ranks_)
+                  expert_slice_tokens(model_.spec(), kCalibrationWorkspace), unit_hooks(block),
+                  ranks_)
       .run(stream, block, states_);
   if (ranks_.rank() == 0) {
     finish_block(block, seconds_since(start));
@@ -227,7 +245,7 @@ void CalibrationRun::finish_block(int64_t block, double seconds) {
     options_.on_block(block, passed_);
   }
   if (options_.keep_parameters) {
-    join_unit_files(passed_, parameters_path(options_.folder, block));
+    join_parameters(passed_, parameters_path(options_.folder, block));
   }
   if (journal_->find(block, "block") == nullptr) {
     journal_->append(report_block(block, seconds).json());
@@ -236,11 +254,11 @@ void CalibrationRun::finish_block(int64_t block, double seconds) {
   folder_.remove_units(block);
 }
 
-/// What this rank reads. It is rank 0 that measures, so that the matrix of the head is for it
-/// alone.
-std::vector<PieceSpec> CalibrationRun::pieces() const {
+/// What of `pieces` this rank reads. It is rank 0 that measures, so that the matrix of the head is
+/// for it alone.
+std::vector<PieceSpec> CalibrationRun::own_pieces(const std::vector<PieceSpec>& pieces) const {
   std::vector<PieceSpec> result;
-  for (PieceSpec& piece : shared_pieces(route_pieces(model_, route_, at::kFloat), ranks_)) {
+  for (PieceSpec& piece : shared_pieces(pieces, ranks_)) {
     if (const bool tile = piece.tensors.front().row_end >= 0; tile) {
       piece.reader = -1;
       if (ranks_.rank() != 0) {
@@ -262,8 +280,8 @@ BlockReport CalibrationRun::report_block(int64_t block, double seconds) const {
       (text.calibrate ? calibration : held_out).add(text.quant_CLD[c], text.float_CLD[c], {});
     }
   }
-  return {block, calibration.value(), any ? std::optional(held_out.value()) : std::nullopt,
-          seconds};
+  return {block, block >= model_.spec().blocks, calibration.value(),
+          any ? std::optional(held_out.value()) : std::nullopt, seconds};
 }
 
 /// The norm in front of an output head, on all states.
@@ -311,7 +329,10 @@ CalibrationResult CalibrationRun::run() {
   const int64_t blocks = model_.spec().blocks;
   CalibrationResult result;
   PieceLoader loader(checkpoint_, at::kFloat, options_.device, std::nullopt, {}, ranks_);
-  PieceStream stream(loader, pieces());
+  const bool from_dump = texts_.front().dump.has_value();
+  const std::vector<PieceSpec> pieces = calibration_pieces(model_, route_, from_dump);
+  estimate_.emplace(pieces, options_.recipe, token_count(texts_), model_.spec().expert_share);
+  PieceStream stream(loader, own_pieces(pieces));
   const AbandonOnError abandon_on_error(ranks_);
   for (int64_t block = route_.begin; block < std::min(route_.end, blocks); ++block) {
     run_block(stream, block);
@@ -320,7 +341,11 @@ CalibrationResult CalibrationRun::run() {
     measure_held_out(stream);
   }
   if (route_.mtp) {
-    enter_mtp(stream);
+    if (from_dump) {
+      read_dump(blocks);
+    } else {
+      enter_mtp(stream);
+    }
     run_block(stream, blocks);
   }
   if (journal_) {
@@ -350,39 +375,13 @@ Json BlockReport::json() const {
             {"unit", "block"},
             {"relative_error", calibration_error},
             {"seconds", seconds}};
+  if (mtp) {
+    json["mtp"] = true;
+  }
   if (held_out_error) {
     json["held_out_relative_error"] = *held_out_error;
   }
   return json;
-}
-
-CalibrationPlan plan_calibration(const Checkpoint& checkpoint, const Model& model,
-                                 const std::vector<CalibrationText>& texts,
-                                 const CalibrationOptions& options) {
-  const auto pieces = route_pieces(model, make_route(model, options, texts), at::kFloat);
-  const PieceLoader loader(checkpoint, at::kFloat, options.device);
-  CalibrationPlan plan;
-  int64_t states = 0;
-  for (const CalibrationText& text : texts) {
-    states += 2 * text.windows.count() * text.windows.seq_len * model.spec().hidden_size *
-              static_cast<int64_t>(at::elementSize(options.type));
-  }
-  plan.states_bytes = 2 * states;  // and what a block adds to them
-  plan.disk_bytes = 2 * states;
-  plan.exchange_bytes = options.ranks == 1 ? 0 : states;
-  plan.runtime_bytes = kRuntimeBytes;
-  plan.workspace_bytes = kWorkspace;
-  plan.bytes_to_read = stored_bytes(checkpoint, pieces);
-  plan.units = static_cast<int64_t>(pieces.size());
-  for (const PieceSpec& piece : pieces) {
-    plan.weights_bytes = std::max(plan.weights_bytes, 3 * loader.loaded_bytes(piece));
-  }
-  const int64_t hidden = model.spec().hidden_size;
-  plan.hessian_bytes = 4 * hidden * hidden * int64_t{4};
-  check(options.max_memory == 0 || plan.peak_bytes() <= options.max_memory,
-        "--max_memory {}: expected at least {}", format_bytes(options.max_memory),
-        format_bytes(plan.peak_bytes()));
-  return plan;
 }
 
 CalibrationResult calibrate(const Checkpoint& checkpoint, const Model& model,

@@ -2,14 +2,18 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <memory>
 
 #include "base/error.h"
 #include "deploy/checkpoint_writer.h"
+#include "deploy/kept_tensors.h"
 #include "deploy/unit_source.h"
 
 namespace blockptq {
 namespace {
+
+constexpr int64_t kKeepBytes = int64_t{256} << 20;
 
 /// Parts of the output that no calibration has a say in, in the order of the shards.
 std::vector<std::string> parts_of(const OutputPlan& plan) {
@@ -24,6 +28,18 @@ std::vector<std::string> parts_of(const OutputPlan& plan) {
 
 std::string block_part(int64_t block) {
   return fmt::format("block {}", block);
+}
+
+/// ||W - W^|| / ||W|| of every weight, which the units report squared.
+RelativeErrors relative_errors(const std::vector<Json>& units) {
+  RelativeErrors errors;
+  for (const Json& unit : units) {
+    for (const Json& weight : unit.at("weights")) {
+      errors[weight.at("name").get<std::string>()] =
+          std::sqrt(weight.at("relative_error").get<double>());
+    }
+  }
+  return errors;
 }
 
 }  // namespace
@@ -47,9 +63,11 @@ QuantizeResult quantize(const Checkpoint& source, const Model& model, const Outp
   writer_options.run = {{"algorithm", options.calibration.default_algorithm},
                         {"text", texts.front().fingerprint}};
   CheckpointWriter writer(source, plan, options.calibration.recipe, options.output, writer_options);
+  const KeptTensors kept(source, plan, kKeepBytes);
   calibration.on_block = [&](int64_t block, const std::vector<std::filesystem::path>& unit_files) {
     writer.write(block_part(block), std::make_shared<UnitSource>(source, unit_files));
     writer.flush();  // the unit files go next
+    kept.drop(block_part(block));
   };
   result.already_complete = writer.complete();
   result.calibration = calibrate(source, model, texts, calibration, progress, ranks);
@@ -64,7 +82,7 @@ QuantizeResult quantize(const Checkpoint& source, const Model& model, const Outp
             options.output.string(), part, options.calibration.folder.string());
       writer.write(part, copies);
     }
-    writer.finish();
+    writer.finish(Json::object(), relative_errors(result.calibration.units));
   }
   result.bytes_written = writer.bytes_written();
   return result;

@@ -1,10 +1,6 @@
 #include "calibrate/unit_files.h"
 
-#include <memory>
-#include <utility>
-
 #include "calibrate/weight_summary.h"
-#include "checkpoint/safetensors_writer.h"
 #include "run/parameters.h"
 #include "run/tensor_file.h"
 
@@ -32,6 +28,9 @@ std::optional<UnitResult> UnitFiles::find(int64_t block, const std::string& unit
     if (bits != kFloatBits) {
       result.weights[weight.name] = quantize_as_learned(weight.name, weight.value, bits, find);
     }
+    if (const auto clip = find(parameter_name(weight.name, ".input_clip"))) {
+      result.input_clips[weight.name] = *clip;
+    }
   }
   for (const auto& [name, value] : tensors) {
     if (name.ends_with(".weight")) {
@@ -54,6 +53,9 @@ void UnitFiles::keep(const UnitResult& result) const {
       entry["weights"].push_back(summarize_weight(weight.name, weight.value, chosen->second));
     }
   }
+  for (const auto& [name, logit] : result.input_clips) {
+    tensors[parameter_name(name, ".input_clip")] = logit;
+  }
   write_tensors(folder_.unit_path(result.report.block, result.report.unit), tensors,
                 {{kReport, entry.dump()}});
 }
@@ -62,27 +64,6 @@ Json UnitFiles::report(int64_t block, const std::string& unit) const {
   const std::filesystem::path path = folder_.unit_path(block, unit);
   const SafetensorsFile file(path);
   return parse_json(file.header().metadata.at(kReport), path.string());
-}
-
-/// Writes the unit files of a block as one, tensor by tensor.
-void join_unit_files(const std::vector<std::filesystem::path>& units,
-                     const std::filesystem::path& path) {
-  std::vector<std::unique_ptr<SafetensorsFile>> files;
-  std::vector<TensorSpec> specs;
-  std::vector<std::pair<const SafetensorsFile*, const TensorInfo*>> sources;
-  for (const auto& unit : units) {
-    files.push_back(std::make_unique<SafetensorsFile>(unit));
-    for (const TensorInfo& info : files.back()->header().tensors) {
-      specs.push_back({info.name, info.dtype, info.shape});
-      sources.emplace_back(files.back().get(), &info);
-    }
-  }
-  write_safetensors(path, specs, {}, [&](size_t index, const Append& append) {
-    const auto& [file, info] = sources[index];
-    const TensorBytes bytes = file->read(*info);
-    append(bytes.data(), bytes.size());
-    file->release(*info);
-  });
 }
 
 }  // namespace blockptq

@@ -34,8 +34,4 @@ class UnitFiles {
   bool keep_codes_;
 };
 
-/// Writes the unit files of a block as one, tensor by tensor.
-void join_unit_files(const std::vector<std::filesystem::path>& units,
-                     const std::filesystem::path& path);
-
 }  // namespace blockptq

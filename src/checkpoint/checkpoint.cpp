@@ -118,6 +118,18 @@ void Checkpoint::prefetch(const StoredTensor& tensor) const {
   }
 }
 
+void Checkpoint::keep(const StoredTensor& tensor) const {
+  for (const RawTensor& part : tensor.parts) {
+    part.file->keep(*part.info);
+  }
+}
+
+void Checkpoint::drop(const StoredTensor& tensor) const {
+  for (const RawTensor& part : tensor.parts) {
+    part.file->drop(*part.info);
+  }
+}
+
 void Checkpoint::release(const StoredTensor& tensor) const {
   for (const RawTensor& part : tensor.parts) {
     part.file->release(*part.info);

@@ -65,6 +65,9 @@ class Checkpoint {
 
   /// Starts reading all parts of the tensor from disk; returns at once.
   void prefetch(const StoredTensor& tensor) const;
+  /// As SafetensorsFile, of all parts.
+  void keep(const StoredTensor& tensor) const;
+  void drop(const StoredTensor& tensor) const;
   /// Drops the pages of all parts from the resident set. Decoding does so by itself.
   void release(const StoredTensor& tensor) const;
 

@@ -114,8 +114,11 @@ void check_agreement(const WeightMap& weight_map, const fs::path& index,
 }  // namespace
 
 void refuse_lfs_pointer(std::string_view text, std::string_view origin) {
-  check(!text.starts_with(kLfsStart),
-        "{}: a git-LFS pointer instead of the file itself; fetch it with 'git lfs pull'", origin);
+  check(
+      !text.starts_with(kLfsStart),
+      "{}: a git-LFS pointer instead of the file itself, a partly downloaded checkpoint; fetch it "
+      "with 'git lfs pull'",
+      origin);
 }
 
 WeightMap parse_index(std::string_view text, std::string_view origin) {

@@ -34,9 +34,10 @@ std::string_view header_text(std::span<const uint8_t> head, int64_t file_size,
   check(length <= uint64_t{kMaxHeaderBytes},
         "{}: not a safetensors file: header length {}, expected at most {}", origin, length,
         kMaxHeaderBytes);
-  check(length <= static_cast<uint64_t>(file_size - kLengthBytes),
-        "{}: truncated: header of {} bytes, but only {} follow its length", origin, length,
-        file_size - kLengthBytes);
+  check(
+      length <= static_cast<uint64_t>(file_size - kLengthBytes),
+      "{}: truncated: header of {} bytes, but only {} follow its length: a partly downloaded file?",
+      origin, length, file_size - kLengthBytes);
   BPTQ_ASSERT(head.size() - kLengthBytes >= length);
   const std::string_view text(reinterpret_cast<const char*>(head.data()) + kLengthBytes, length);
   check(text.front() == '{', "{}: header: expected a JSON object that starts with '{{', found {:?}",
@@ -137,6 +138,13 @@ void check_coverage(const std::vector<TensorInfo>& tensors, int64_t data_size,
         data_size - covered);
 }
 
+std::shared_ptr<const std::vector<uint64_t>> copy_words(const uint8_t* data, int64_t size) {
+  const auto words = static_cast<size_t>(ceil_div(size, int64_t{sizeof(uint64_t)}));
+  auto copy = std::make_shared<std::vector<uint64_t>>(words);
+  std::memcpy(copy->data(), data, static_cast<size_t>(size));
+  return copy;
+}
+
 SafetensorsHeader open_header(const MappedFile& file) {
   const std::string origin = file.path().string();
   const auto bytes = file.bytes();
@@ -189,19 +197,27 @@ SafetensorsHeader parse_safetensors_header(std::span<const uint8_t> file_head, i
 }
 
 TensorBytes::TensorBytes(const MappedFile& file, int64_t offset, int64_t size, int64_t alignment)
-    : file_(file), offset_(offset), size_(size), data_(file.bytes().data() + offset) {
+    : file_(&file), offset_(offset), size_(size), data_(file.bytes().data() + offset) {
   BPTQ_ASSERT(offset >= 0 && size >= 0 &&
               offset + size <= static_cast<int64_t>(file.bytes().size()));
-  file_.populate(static_cast<size_t>(offset_), static_cast<size_t>(size_));
+  file.populate(static_cast<size_t>(offset_), static_cast<size_t>(size_));
   if (reinterpret_cast<uintptr_t>(data_) % static_cast<uintptr_t>(alignment) != 0) {
-    copy_.resize(static_cast<size_t>(ceil_div(size_, int64_t{sizeof(uint64_t)})));
-    std::memcpy(copy_.data(), data_, static_cast<size_t>(size_));
-    data_ = reinterpret_cast<const uint8_t*>(copy_.data());
+    copy_ = copy_words(data_, size_);
+    data_ = reinterpret_cast<const uint8_t*>(copy_->data());
   }
 }
 
+TensorBytes::TensorBytes(std::shared_ptr<const std::vector<uint64_t>> kept, int64_t offset,
+                         int64_t size)
+    : offset_(offset),
+      size_(size),
+      data_(reinterpret_cast<const uint8_t*>(kept->data()) + offset),
+      copy_(std::move(kept)) {}
+
 TensorBytes::~TensorBytes() {
-  file_.release(static_cast<size_t>(offset_), static_cast<size_t>(size_));
+  if (file_ != nullptr) {
+    file_->release(static_cast<size_t>(offset_), static_cast<size_t>(size_));
+  }
 }
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path)
@@ -225,8 +241,35 @@ const TensorInfo& SafetensorsFile::at(std::string_view name) const {
 
 TensorBytes SafetensorsFile::read(const TensorInfo& tensor, int64_t begin, int64_t end) const {
   BPTQ_ASSERT(begin >= 0 && begin <= end && end <= tensor.nbytes);
+  if (const Kept bytes = kept(tensor)) {
+    return {bytes, begin, end - begin};
+  }
   bytes_read_.fetch_add(end - begin, std::memory_order_relaxed);
   return {file_, tensor.offset + begin, end - begin, dtype_size(tensor.dtype)};
+}
+
+SafetensorsFile::Kept SafetensorsFile::kept(const TensorInfo& tensor) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = kept_.find(&tensor);
+  if (found == kept_.end()) {
+    return nullptr;
+  }
+  if (found->second == nullptr) {
+    const TensorBytes bytes(file_, tensor.offset, tensor.nbytes, 1);
+    bytes_read_.fetch_add(tensor.nbytes, std::memory_order_relaxed);
+    found->second = copy_words(bytes.data(), bytes.size());
+  }
+  return found->second;
+}
+
+void SafetensorsFile::keep(const TensorInfo& tensor) const {
+  const std::lock_guard lock(mutex_);
+  kept_.emplace(&tensor, nullptr);
+}
+
+void SafetensorsFile::drop(const TensorInfo& tensor) const {
+  const std::lock_guard lock(mutex_);
+  kept_.erase(&tensor);
 }
 
 void SafetensorsFile::prefetch(const TensorInfo& tensor) const {

@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
@@ -51,6 +53,8 @@ class TensorBytes {
   /// Bytes [offset, offset + size) of `file`, aligned to `alignment` (copied when the file does not
   /// align them). Error when the disk cannot deliver.
   TensorBytes(const MappedFile& file, int64_t offset, int64_t size, int64_t alignment);
+  /// Bytes [offset, offset + size) of `kept`.
+  TensorBytes(std::shared_ptr<const std::vector<uint64_t>> kept, int64_t offset, int64_t size);
   ~TensorBytes();
   TensorBytes(const TensorBytes&) = delete;
   TensorBytes& operator=(const TensorBytes&) = delete;
@@ -59,11 +63,11 @@ class TensorBytes {
   int64_t size() const { return size_; }
 
  private:
-  const MappedFile& file_;
+  const MappedFile* file_ = nullptr;
   int64_t offset_;
   int64_t size_;
   const uint8_t* data_;
-  std::vector<uint64_t> copy_;
+  std::shared_ptr<const std::vector<uint64_t>> copy_;
 };
 
 /// An open file. Pointers to its TensorInfo are valid as long as it lives. Reading is thread-safe.
@@ -93,6 +97,10 @@ class SafetensorsFile {
   TensorBytes read(const TensorInfo& tensor, int64_t begin, int64_t end) const;
   /// All bytes of the tensor.
   TensorBytes read(const TensorInfo& tensor) const { return read(tensor, 0, tensor.nbytes); }
+  /// The tensor will be read twice: the first time it is read whole, and from then on out of memory
+  /// until it is dropped.
+  void keep(const TensorInfo& tensor) const;
+  void drop(const TensorInfo& tensor) const;
   /// Starts reading the tensor from disk; returns at once.
   void prefetch(const TensorInfo& tensor) const;
   /// Drops the tensor's pages from the resident set.
@@ -106,10 +114,16 @@ class SafetensorsFile {
   int64_t bytes_read() const { return bytes_read_.load(std::memory_order_relaxed); }
 
  private:
+  using Kept = std::shared_ptr<const std::vector<uint64_t>>;
+  /// The bytes of a tensor that is kept; null for others.
+  Kept kept(const TensorInfo& tensor) const;
+
   MappedFile file_;
   SafetensorsHeader header_;
   std::unordered_map<std::string_view, const TensorInfo*> by_name_;
   mutable std::atomic<int64_t> bytes_read_{0};
+  mutable std::mutex mutex_;
+  mutable std::unordered_map<const TensorInfo*, Kept> kept_;  ///< null: not read so far
 };
 
 /// A tensor and the open file it lies in; both outlive it.

@@ -5,9 +5,10 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
-#include <optional>
+#include <vector>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/size.h"
 #include "base/system.h"
@@ -15,6 +16,7 @@
 #include "cli/command.h"
 #include "cli/options.h"
 #include "deploy/checkpoint_writer.h"
+#include "deploy/deployed_folder.h"
 #include "models/families.h"
 #include "report/progress_bar.h"
 
@@ -25,6 +27,7 @@ constexpr std::string_view kFloatType = "bfloat16";
 
 struct DeployArguments {
   std::filesystem::path input;
+  std::filesystem::path run;
   std::filesystem::path output;
   std::string quant_type;
   std::string recipe;
@@ -40,6 +43,36 @@ struct DeployArguments {
   std::filesystem::path json;
 };
 
+/// The checkpoint that a run of `quantize` wrote.
+std::filesystem::path output_of_run(const std::filesystem::path& folder) {
+  const std::filesystem::path path = folder / "result.json";
+  check(std::filesystem::exists(path), "--run {}: expected the folder of a finished quantize run",
+        folder.string());
+  const Json json = parse_json(read_file(path), path.string());
+  const std::filesystem::path output = JsonView(json, path.string()).at("output").string();
+  check(std::filesystem::exists(output),
+        "--run {}: the checkpoint that it wrote, {}, is not there; if it was moved, name it with "
+        "--input_weight_path",
+        folder.string(), output.string());
+  return output;
+}
+
+std::filesystem::path resolve_input(const DeployArguments& args) {
+  check(args.input.empty() != args.run.empty(),
+        "expected either --input_weight_path or --run, found {}",
+        args.run.empty() ? "none" : "both");
+  return args.run.empty() ? args.input : output_of_run(args.run);
+}
+
+/// Whether the integers of a deployed folder are to be written as they are.
+bool converts(const DeployArguments& args, const Checkpoint& source) {
+  const bool chosen = !args.quant_type.empty() || !args.recipe.empty();
+  check(args.run.empty() || !chosen,
+        "--run: the run has chosen what becomes integers, expected "
+        "neither --quant_type nor --recipe");
+  return !chosen && is_deployed_folder(source);
+}
+
 Recipe resolve_recipe(const DeployArguments& args) {
   check(args.quant_type.empty() != args.recipe.empty(),
         "expected either --quant_type or --recipe, found {}",
@@ -50,7 +83,8 @@ Recipe resolve_recipe(const DeployArguments& args) {
   return args.quant_type == kFloatType ? Recipe() : Recipe::preset(args.quant_type);
 }
 
-std::optional<Parameters> read_parameters(const DeployArguments& args, const Checkpoint& source) {
+std::shared_ptr<const Parameters> read_parameters(const DeployArguments& args,
+                                                  const Checkpoint& source) {
   std::vector<std::filesystem::path> folders;
   for (const auto& folder : {args.mla_parameters, args.moe_parameters}) {
     if (!folder.empty() && std::ranges::find(folders, folder) == folders.end()) {
@@ -59,8 +93,8 @@ std::optional<Parameters> read_parameters(const DeployArguments& args, const Che
   }
   check(!args.clip || !folders.empty(),
         "--clip: expected learned parameters in --mla_param_path or --moe_param_path");
-  return folders.empty() ? std::nullopt
-                         : std::make_optional<Parameters>(folders, source.fingerprint());
+  return folders.empty() ? nullptr
+                         : std::make_shared<const Parameters>(folders, source.fingerprint());
 }
 
 Json plan_json(const OutputPlan& plan, const Checkpoint& source) {
@@ -94,15 +128,59 @@ void print_plan(const OutputPlan& plan, const Checkpoint& source, int64_t memory
       plan.shards.size(), plan.tensors.size());
 }
 
+/// What is written, and from what.
+struct Work {
+  Recipe recipe;
+  std::shared_ptr<const Parameters> parameters;  ///< that `weights` refers to
+  OutputPlan plan;
+  std::shared_ptr<WeightSource> weights;
+  Json run;  ///< identifies it
+  Json extra = Json::object();
+  RelativeErrors known_errors = {};
+};
+
+Work quantization(const DeployArguments& args, const Checkpoint& source, const Model& model) {
+  Work work;
+  work.recipe = resolve_recipe(args);
+  work.parameters = read_parameters(args, source);
+  work.plan = plan_output(source, model, work.recipe, output_format(args.format),
+                          work.parameters ? work.parameters->site_factors() : SiteFactors(),
+                          parse_size(args.max_shard_size, "--max_shard_size"));
+  if (work.parameters) {
+    work.weights = std::make_shared<LearnedSource>(source, *work.parameters);
+  } else {
+    work.weights = std::make_shared<NearestSource>(source);
+  }
+  work.run = {{"parameters", work.parameters ? work.parameters->fingerprint() : ""}};
+  return work;
+}
+
+Work conversion(const DeployArguments& args, const Checkpoint& source, const Model& model) {
+  check(!args.clip && args.mla_parameters.empty() && args.moe_parameters.empty(),
+        "{}: its integers are chosen already, expected no learned parameters",
+        source.path().string());
+  const DeployedFolder folder = read_deployed_folder(source, model);
+  Work work;
+  work.recipe = folder.recipe;
+  work.plan = plan_conversion(source, model, folder.recipe, output_format(args.format),
+                              folder.clips, parse_size(args.max_shard_size, "--max_shard_size"));
+  work.plan.clips_left_out = folder.clips_left_out;
+  work.weights = std::make_shared<DeployedSource>(source);
+  work.run = folder.run;
+  work.extra = folder.extra;
+  work.known_errors = folder.errors;
+  return work;
+}
+
 /// Drives the writer from the first part to the last.
-void write_parts(CheckpointWriter& writer, const OutputPlan& plan,
-                 const std::shared_ptr<WeightSource>& weights) {
-  for (size_t i = 0; i < plan.shards.size(); ++i) {
-    if (i == 0 || plan.shards[i].part != plan.shards[i - 1].part) {
-      writer.write(plan.shards[i].part, weights);
+void write_parts(CheckpointWriter& writer, const Work& work) {
+  const std::vector<PlannedShard>& shards = work.plan.shards;
+  for (size_t i = 0; i < shards.size(); ++i) {
+    if (i == 0 || shards[i].part != shards[i - 1].part) {
+      writer.write(shards[i].part, work.weights);
     }
   }
-  writer.finish();
+  writer.finish(work.extra, work.known_errors);
 }
 
 void print_result(const Json& result) {
@@ -155,17 +233,14 @@ void warn_of_clips(const OutputPlan& plan) {
 void run_deploy(const DeployArguments& args) {
   apply_threads(args.threads);
   const auto start = std::chrono::steady_clock::now();
-  const Recipe recipe = resolve_recipe(args);
-  const int64_t max_shard_bytes = parse_size(args.max_shard_size, "--max_shard_size");
-  const Checkpoint source = Checkpoint::open(args.input);
+  const Checkpoint source = Checkpoint::open(resolve_input(args));
   const auto model = open_model(source);
-  const std::optional<Parameters> parameters = read_parameters(args, source);
-  const OutputPlan plan =
-      plan_output(source, *model, recipe, output_format(args.format),
-                  parameters ? parameters->site_factors() : SiteFactors(), max_shard_bytes);
+  const Work work = converts(args, source) ? conversion(args, source, *model)
+                                           : quantization(args, source, *model);
+  const OutputPlan& plan = work.plan;
   warn_of_clips(plan);
   if (args.dry_run) {
-    print_plan(plan, source, planned_memory(plan, parameters.has_value()));
+    print_plan(plan, source, planned_memory(plan, work.parameters != nullptr));
     write_json(args.json, plan_json(plan, source));
     return;
   }
@@ -173,21 +248,15 @@ void run_deploy(const DeployArguments& args) {
   options.verify = !args.no_verify;
   options.restart = args.restart;
   options.version = BLOCKPTQ_VERSION;
-  options.run = {{"parameters", parameters ? parameters->fingerprint() : ""}};
+  options.run = work.run;
   ProgressBar progress(stderr);
   options.progress = [&](const PlannedShard& shard, double done) {
     progress.update({.done = done, .detail = shard.part});
   };
-  CheckpointWriter writer(source, plan, recipe, args.output, options);
+  CheckpointWriter writer(source, plan, work.recipe, args.output, options);
   const bool already_complete = writer.complete();
   if (!already_complete) {
-    std::shared_ptr<WeightSource> weights;
-    if (parameters) {
-      weights = std::make_shared<LearnedSource>(source, *parameters);
-    } else {
-      weights = std::make_shared<NearestSource>(source);
-    }
-    write_parts(writer, plan, weights);
+    write_parts(writer, work);
   }
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   const Json result = result_json(args, plan, source, writer, already_complete, seconds.count());
@@ -200,7 +269,11 @@ void run_deploy(const DeployArguments& args) {
 std::function<void()> add_deploy(CLI::App& app) {
   auto args = std::make_shared<DeployArguments>();
   app.description("Write a quantized checkpoint that serving systems load.");
-  app.add_option("--input_weight_path", args->input, "source checkpoint folder")->required();
+  app.add_option("--input_weight_path", args->input,
+                 "source checkpoint folder; a deployed one without --quant_type: its integers are "
+                 "written as they are");
+  app.add_option("--run", args->run,
+                 "in its place: the run folder of quantize, whose output is written again");
   app.add_option("--output_weight_path", args->output, "new, empty or unfinished folder")
       ->required();
   app.add_option("--quant_type", args->quant_type, "what becomes integers, and to how many bits")

@@ -1,6 +1,7 @@
 // blockptq eval: perplexity of a checkpoint.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <optional>
@@ -49,7 +50,8 @@ void print_result(const EvalResult& result, const Json& json) {
     fmt::print("blocks done     up to {}; go on with --begin {}\n", result.end, result.end);
   }
   if (result.kl) {
-    fmt::print("KL divergence   {:.6f}  (nats per token; same first choice {:.2f} %)\n", *result.kl,
+    fmt::print("KL divergence   {:.6f}  (nats per token; same first choice {:.2f} %)\n",
+               std::max(*result.kl, 0.0),  // rounding may leave less than nothing
                100 * *result.top1_agreement);
   }
   if (result.mtp_ppl) {
@@ -86,7 +88,7 @@ struct Chosen {
 };
 
 Chosen choose_deployed(const EvalArguments& args, const Opened& opened, bool fake_quant) {
-  DeployedOptions options{.fake_quant = fake_quant};
+  DeployedOptions options{.fake_quant = fake_quant, .type = args.eval.type};
   if (args.quant.cls) {
     options.int8_cache = args.quant.cls == "c8";
   }

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/size.h"
 #include "base/system.h"
+#include "calibrate/calibration_plan.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/formats/output_format.h"
 #include "cli/command.h"
@@ -86,7 +87,7 @@ Json result_json(const QuantizeArguments& args, const Checkpoint& source, const 
             {"quant_type", args.recipe.empty() ? args.quant_type : args.recipe},
             {"format", args.format},
             {"data", args.text.file.empty() ? "calib.jsonl" : args.text.file},
-            {"output", args.quantize.output.string()},
+            {"output", std::filesystem::absolute(args.quantize.output).lexically_normal().string()},
             {"recipe", args.quantize.calibration.recipe.json()},
             {"version", BLOCKPTQ_VERSION},
             {"units", calibration.units},

@@ -48,7 +48,9 @@ void write_values(const PlannedTensor& tensor, const WeightSource& weights, cons
 Json run_json(const Checkpoint& source, const OutputPlan& plan, const Recipe& recipe,
               const WriterOptions& options) {
   Json run = options.run;
-  run["source"] = source.fingerprint();
+  if (!run.contains("source")) {
+    run["source"] = source.fingerprint();
+  }
   run["recipe"] = recipe.json();
   run["format"] = plan.format->name();
   run["shards"] = plan.shards.size();
@@ -148,7 +150,7 @@ void CheckpointWriter::write_shard(const PlannedShard& shard,
   const auto append = [&](const void* data, size_t size) { stream->append(data, size); };
   for (size_t i = shard.begin; i < shard.end; ++i) {
     check_stop();
-    if (i + 1 < shard.end && plan_.tensors[i + 1].source != nullptr) {
+    if (i + 1 < shard.end && weights->reads(plan_.tensors[i + 1])) {
       source_.prefetch(*plan_.tensors[i + 1].source);
     }
     write_tensor(plan_.tensors[i], *weights, append);
@@ -190,11 +192,13 @@ Json CheckpointWriter::config_json() const {
   return config;
 }
 
-Json CheckpointWriter::tensors_json() const {
+Json CheckpointWriter::tensors_json(const RelativeErrors& known) const {
+  RelativeErrors errors = errors_;
+  errors.insert(known.begin(), known.end());
   Json tensors = Json::object();
   for (const PlannedTensor& tensor : plan_.tensors) {
     Json entry{{"role", tensor.tensor.role}, {"scheme", scheme_name(tensor)}};
-    if (const auto error = errors_.find(tensor.tensor.name); error != errors_.end()) {
+    if (const auto error = errors.find(tensor.tensor.name); error != errors.end()) {
       entry["relative_error"] = error->second;
     }
     tensors[tensor.tensor.name] = std::move(entry);
@@ -235,7 +239,7 @@ void CheckpointWriter::warn_of_outliers() const {
   }
 }
 
-void CheckpointWriter::finish(const Json& extra) {
+void CheckpointWriter::finish(const Json& extra, const RelativeErrors& known) {
   flush();
   for (const PlannedShard& shard : plan_.shards) {
     BPTQ_ASSERT(folder_.finished(shard.name) != nullptr);
@@ -244,7 +248,7 @@ void CheckpointWriter::finish(const Json& extra) {
   description["version"] = options_.version;
   description["format"] = plan_.format->name();
   description["cache"] = plan_.scheme.int8_cache ? "c8" : "c16";
-  description["tensors"] = tensors_json();
+  description["tensors"] = tensors_json(known);
   description["clips_left_out"] = plan_.clips_left_out;
   folder_.complete_with(source_.path(), config_json(), std::move(description), index_json());
   warn_of_outliers();

@@ -26,7 +26,8 @@ struct WriterOptions {
   bool verify = true;
   bool restart = false;
   std::string version;  ///< of the program
-  Json run;             ///< what identifies the run besides source, scheme and shards
+  Json run;  ///< what identifies the run besides scheme and shards; "source" where it is another
+             ///< than the folder that is read
   /// Called as tensors are done, with the share of all bytes, 0 to 1.
   std::function<void(const PlannedShard& shard, double done)> progress;
 };
@@ -52,12 +53,13 @@ class CheckpointWriter {
   /// Waits until everything handed over is on disk, verified and recorded.
   void flush();
   /// After all parts: small files, config.json, blockptq.json (`extra` added to it), the index.
-  /// Warns of outliers among the relative errors.
-  void finish(const Json& extra = Json::object());
+  /// `known`: errors of weights that were not verified against their source here. Warns of outliers
+  /// among those that were.
+  void finish(const Json& extra = Json::object(), const RelativeErrors& known = {});
 
   /// Bytes written by this process.
   int64_t bytes_written() const { return bytes_written_; }
-  /// Relative errors of all quantized weights, those of earlier processes included.
+  /// Relative errors of the verified weights, those of earlier processes included.
   const RelativeErrors& errors() const { return errors_; }
 
  private:
@@ -67,7 +69,7 @@ class CheckpointWriter {
   void write_tensor(const PlannedTensor& tensor, WeightSource& weights, const Append& append) const;
   void check_space() const;
   Json config_json() const;
-  Json tensors_json() const;
+  Json tensors_json(const RelativeErrors& known) const;
   Json index_json() const;
   void warn_of_outliers() const;
 

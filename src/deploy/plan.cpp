@@ -79,8 +79,7 @@ class Planner {
       }
     }
     for (const StoredTensor& stored : source_.tensors()) {
-      check(!stored.auxiliary, "{}: the source is a deployed checkpoint already", stored.where());
-      if (!known.contains(stored.name)) {
+      if (!stored.auxiliary && !known.contains(stored.name)) {
         add({stored.name, "other", stored.shape}, "other");
       }
     }
@@ -143,6 +142,15 @@ class Planner {
   OutputPlan plan_;
 };
 
+OutputPlan make_plan(const Checkpoint& source, const Model& model, const Recipe& recipe,
+                     const OutputFormat& format, const SiteFactors& clips,
+                     int64_t max_shard_bytes) {
+  Planner planner(source, format, max_shard_bytes);
+  planner.choose_schemes(model, recipe, clips);
+  planner.add_tensors();
+  return planner.finish();
+}
+
 }  // namespace
 
 std::vector<TensorSpec> OutputPlan::specs(const PlannedShard& shard) const {
@@ -160,10 +168,30 @@ Metadata shard_metadata() {
 OutputPlan plan_output(const Checkpoint& source, const Model& model, const Recipe& recipe,
                        const OutputFormat& format, const SiteFactors& clips,
                        int64_t max_shard_bytes) {
-  Planner planner(source, format, max_shard_bytes);
-  planner.choose_schemes(model, recipe, clips);
-  planner.add_tensors();
-  return planner.finish();
+  for (const StoredTensor& stored : source.tensors()) {
+    check(
+        !stored.auxiliary,
+        "{}: the source is a deployed checkpoint already; without a --quant_type its integers are "
+        "written as they are",
+        stored.where());
+  }
+  return make_plan(source, model, recipe, format, clips, max_shard_bytes);
+}
+
+OutputPlan plan_conversion(const Checkpoint& source, const Model& model, const Recipe& recipe,
+                           const OutputFormat& format, const SiteFactors& clips,
+                           int64_t max_shard_bytes) {
+  OutputPlan plan = make_plan(source, model, recipe, format, clips, max_shard_bytes);
+  for (const PlannedTensor& planned : plan.tensors) {
+    if (planned.source != nullptr) {
+      const StoredTensor& stored = *planned.source;
+      const int bits = stored.bits == 0 ? kFloatBits : stored.bits;
+      check(bits == planned.tensor.weight_bits && (stored.row_codes || bits == kFloatBits),
+            "{}: expected {} bits, as the folder's recipe says, found {}", stored.where(),
+            planned.tensor.weight_bits, bits);
+    }
+  }
+  return plan;
 }
 
 }  // namespace blockptq

@@ -57,5 +57,10 @@ Metadata shard_metadata();
 OutputPlan plan_output(const Checkpoint& source, const Model& model, const Recipe& recipe,
                        const OutputFormat& format, const SiteFactors& clips,
                        int64_t max_shard_bytes);
+/// The plan for the integers of the deployed folder `source`, which was made by this recipe with
+/// these clips. Error for what the format cannot carry, and when the folder holds others.
+OutputPlan plan_conversion(const Checkpoint& source, const Model& model, const Recipe& recipe,
+                           const OutputFormat& format, const SiteFactors& clips,
+                           int64_t max_shard_bytes);
 
 }  // namespace blockptq

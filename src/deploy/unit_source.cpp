@@ -34,6 +34,10 @@ const SafetensorsFile* UnitSource::file_with(const std::string& name) const {
   return found == files_.end() ? nullptr : found->get();
 }
 
+bool UnitSource::reads(const PlannedTensor& tensor) const {
+  return WeightSource::reads(tensor) && !tensor.tensor.quantized() && !transformed(tensor);
+}
+
 bool UnitSource::transformed(const PlannedTensor& tensor) const {
   return file_with(tensor.tensor.name) != nullptr;
 }

@@ -16,6 +16,7 @@ class UnitSource final : public WeightSource {
   /// `files`: with the codes of every weight that will be asked for, and what transforms changed.
   UnitSource(const Checkpoint& checkpoint, const std::vector<std::filesystem::path>& files);
   void codes(const PlannedTensor& tensor, const TakeRows& take) override;
+  bool reads(const PlannedTensor& tensor) const override;
   bool transformed(const PlannedTensor& tensor) const override;
   void values(const PlannedTensor& tensor, int64_t row_begin, int64_t row_end,
               float* out) const override;

@@ -118,10 +118,11 @@ RelativeErrors verify_shard(const std::filesystem::path& path, const OutputPlan&
       continue;
     }
     const double error = relative_error(*written->second, planned, weights);
-    check(error < (planned.tensor.quantized() ? 1.0 : kRounding),
+    const bool exact = planned.tensor.quantized() && weights.exact();
+    check(exact ? error == 0 : error < (planned.tensor.quantized() ? 1.0 : kRounding),
           "{}: relative error {} against its source {}", written->second->where(), error,
           source.path().string());
-    if (planned.tensor.quantized()) {
+    if (planned.tensor.quantized() && !exact) {
       errors[planned.tensor.name] = error;
     }
   }

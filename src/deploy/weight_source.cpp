@@ -29,6 +29,10 @@ void take_all(const QTensor& q, const TakeRows& take) {
 
 }  // namespace
 
+bool WeightSource::reads(const PlannedTensor& tensor) const {
+  return tensor.source != nullptr;
+}
+
 bool WeightSource::transformed(const PlannedTensor& /*tensor*/) const {
   return false;
 }
@@ -85,6 +89,19 @@ void LearnedSource::codes(const PlannedTensor& tensor, const TakeRows& take) {
            take);
 }
 
+void DeployedSource::codes(const PlannedTensor& tensor, const TakeRows& take) {
+  const StoredTensor& source = *tensor.source;
+  const int64_t cols = source.row_size();
+  const int64_t portion = portion_rows(cols);
+  std::vector<int8_t> codes(static_cast<size_t>(std::min(portion, source.rows()) * cols));
+  std::vector<float> scales(static_cast<size_t>(std::min(portion, source.rows())));
+  for (int64_t row = 0; row < source.rows(); row += portion) {
+    const int64_t end = std::min(row + portion, source.rows());
+    checkpoint().decode_codes(source, row, end, codes.data(), scales.data());
+    take({codes.data(), scales.data(), end - row, cols});
+  }
+}
+
 ComputedSource::ComputedSource(const Checkpoint& checkpoint,
                                std::map<std::string, QTensor> quantized,
                                std::map<std::string, at::Tensor> transformed)
@@ -96,6 +113,10 @@ void ComputedSource::codes(const PlannedTensor& tensor, const TakeRows& take) {
   const auto found = quantized_.find(tensor.tensor.name);
   BPTQ_ASSERT(found != quantized_.end() && found->second.bits == tensor.tensor.weight_bits);
   take_all({found->second.codes_OI.cpu(), found->second.scales_O.cpu(), found->second.bits}, take);
+}
+
+bool ComputedSource::reads(const PlannedTensor& tensor) const {
+  return WeightSource::reads(tensor) && !tensor.tensor.quantized() && !transformed(tensor);
 }
 
 bool ComputedSource::transformed(const PlannedTensor& tensor) const {

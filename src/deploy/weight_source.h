@@ -29,6 +29,8 @@ class WeightSource {
 
   /// Hands all rows of a quantized weight to `take`, from the top, in even portions but the last.
   virtual void codes(const PlannedTensor& tensor, const TakeRows& take) = 0;
+  /// Whether anything of the tensor is read from the source checkpoint.
+  virtual bool reads(const PlannedTensor& tensor) const;
   /// Whether the float values of the output differ from the source's because a transform was folded
   /// in.
   virtual bool transformed(const PlannedTensor& tensor) const;
@@ -36,6 +38,9 @@ class WeightSource {
   /// not quantized, and what verification compares with.
   virtual void values(const PlannedTensor& tensor, int64_t row_begin, int64_t row_end,
                       float* out) const;
+  /// Whether `values` of quantized weights are what the integers stand for, so that the output must
+  /// hold the same.
+  virtual bool exact() const { return false; }
 
  protected:
   const Checkpoint& checkpoint() const { return checkpoint_; }
@@ -65,6 +70,14 @@ class LearnedSource final : public WeightSource {
   const Parameters& parameters_;
 };
 
+/// The integers of a deployed folder as they are.
+class DeployedSource final : public WeightSource {
+ public:
+  using WeightSource::WeightSource;
+  void codes(const PlannedTensor& tensor, const TakeRows& take) override;
+  bool exact() const override { return true; }
+};
+
 /// Weights that a caller computed, by name; those it changed without quantizing them as floats.
 class ComputedSource final : public WeightSource {
  public:
@@ -73,6 +86,7 @@ class ComputedSource final : public WeightSource {
   ComputedSource(const Checkpoint& checkpoint, std::map<std::string, QTensor> quantized,
                  std::map<std::string, at::Tensor> transformed = {});
   void codes(const PlannedTensor& tensor, const TakeRows& take) override;
+  bool reads(const PlannedTensor& tensor) const override;
   bool transformed(const PlannedTensor& tensor) const override;
   void values(const PlannedTensor& tensor, int64_t row_begin, int64_t row_end,
               float* out) const override;

@@ -1,7 +1,6 @@
 #include "eval/deployed.h"
 
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <memory>
 #include <utility>
@@ -12,6 +11,7 @@
 #include "base/log.h"
 #include "exec/fake_quant_exec.h"
 #include "exec/integer_exec.h"
+#include "models/stored_clip.h"
 
 namespace blockptq {
 namespace {
@@ -71,24 +71,6 @@ Recipe with_role(Recipe recipe, const std::string& role,
   return recipe;
 }
 
-/// The factor on a dynamic maximum that the folder stores for the input of a weight.
-std::optional<at::Tensor> stored_factor(const Checkpoint& checkpoint, const ModelTensor& tensor) {
-  const std::string module = tensor.name.substr(0, tensor.name.rfind('.'));
-  const bool reads_latent = tensor.role == "attention.kv_b_proj";
-  const StoredTensor* stored = checkpoint.find(
-      reads_latent ? module.substr(0, module.rfind('.')) + ".ckv_a_alpha" : module + ".alpha");
-  if (stored == nullptr) {
-    return std::nullopt;
-  }
-  check(stored->row_size() == 1, "{}: expected one element", stored->where());
-  at::Tensor factor = at::empty({1}, at::kFloat);
-  checkpoint.decode(*stored, kernels::FloatType::f32, factor.mutable_data_ptr());
-  const auto value = factor.item<float>();
-  check(std::isfinite(value) && value > 0, "{}: expected a finite factor > 0, found {}",
-        stored->where(), value);
-  return factor;
-}
-
 void check_integers(const Checkpoint& checkpoint, const std::vector<ModelTensor>& table) {
   for (const ModelTensor& tensor : table) {
     const StoredTensor& stored = checkpoint.at(tensor.name);
@@ -104,6 +86,14 @@ void check_integers(const Checkpoint& checkpoint, const std::vector<ModelTensor>
           "evaluates others",
           stored.where());
   }
+}
+
+/// Whether every linear that reads integers can be computed in integers.
+bool has_integers(const Checkpoint& checkpoint, const std::vector<ModelTensor>& table) {
+  return std::ranges::all_of(table, [&](const ModelTensor& tensor) {
+    const StoredTensor& stored = checkpoint.at(tensor.name);
+    return !is_linear(tensor) || stored.activation_bits == 0 || stored.row_codes;
+  });
 }
 
 }  // namespace
@@ -140,19 +130,22 @@ Arithmetic deployed_arithmetic(const Checkpoint& checkpoint, const Model& model,
   const Recipe recipe = deployed_recipe(checkpoint, model, options);
   QuantExec::Factors factors;
   for (const ModelTensor& tensor : table) {
-    if (auto factor = is_linear(tensor) ? stored_factor(checkpoint, tensor) : std::nullopt) {
+    if (auto factor = is_linear(tensor) ? stored_clip(checkpoint, tensor) : std::nullopt) {
       factors[tensor.name] = std::move(*factor);
     }
   }
   Arithmetic arithmetic;
   arithmetic.description = {{"deployed", options.fake_quant ? "fake_quant" : "integer"},
                             {"recipe", recipe.json()}};
-  if (options.fake_quant) {
+  if (options.fake_quant && (options.type != at::kFloat || !has_integers(checkpoint, table))) {
     arithmetic.exec = std::make_shared<FakeQuantExec>(recipe, std::move(factors));
     return arithmetic;
   }
-  check_integers(checkpoint, table);
-  arithmetic.exec = std::make_shared<IntegerExec>(recipe, std::move(factors));
+  if (!options.fake_quant) {
+    check_integers(checkpoint, table);
+  }
+  arithmetic.exec = std::make_shared<IntegerExec>(recipe, std::move(factors),
+                                                  options.fake_quant ? value_linear : int_linear);
   arithmetic.integers = [recipe](const ModelTensor& tensor) {
     return is_linear(tensor) &&
            recipe.linear(tensor.role, tensor.name).activation_bits != kFloatBits;

@@ -2,6 +2,8 @@
 // computed as a server would, or by the floating-point twin of that.
 #pragma once
 
+#include <c10/core/ScalarType.h>
+
 #include <optional>
 #include <string>
 
@@ -15,6 +17,9 @@ namespace blockptq {
 struct DeployedOptions {
   /// Weights dequantized, activations quantized and dequantized, products in floating point.
   bool fake_quant = false;
+  /// What the evaluation computes in. In fp32 such products are exact but for their last rounding
+  /// (value_linear), so that they can be compared with those of integers.
+  at::ScalarType type = at::kFloat;
   /// Whether latent, caches and indexer are int8; nothing: as blockptq.json says, else they are.
   std::optional<bool> int8_cache = std::nullopt;
 };

@@ -9,8 +9,8 @@
 
 namespace blockptq {
 
-IntegerExec::IntegerExec(Recipe recipe, Factors factors)
-    : QuantExec(std::move(recipe), std::move(factors)) {}
+IntegerExec::IntegerExec(Recipe recipe, Factors factors, Product product)
+    : QuantExec(std::move(recipe), std::move(factors)), product_(product) {}
 
 QActivation IntegerExec::integers(const Site& site, const at::Tensor& x_TI, int bits) const {
   const at::Tensor* alpha = factor(site);
@@ -31,12 +31,12 @@ at::Tensor IntegerExec::linear(const Weight& weight, const Activation& x_TI) con
   }
   const at::ScalarType type = x_TI.value.scalar_type();
   if (x_TI.integers) {
-    return int_linear(*x_TI.integers, *weight.integers, type);
+    return product_(*x_TI.integers, *weight.integers, type);
   }
   const Site site = Site::before(weight);
   const int bits = input_bits(site);
   BPTQ_ASSERT(bits != kFloatBits);
-  return int_linear(integers(site, x_TI.value, bits), *weight.integers, type);
+  return product_(integers(site, x_TI.value, bits), *weight.integers, type);
 }
 
 }  // namespace blockptq

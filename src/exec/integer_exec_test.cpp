@@ -59,6 +59,18 @@ TEST_F(IntegerExecTest, LinearsEqualTheTwinsButForRounding) {
   }
 }
 
+TEST_F(IntegerExecTest, RoundedOnceTheTwinIsTheSame) {
+  const IntegerExec exact(recipe(), factors_, value_linear);
+  for (const char* name : {"quantized.a", "quantized.b"}) {
+    const Linear linear(name, 4);
+    const at::Tensor x = at::randn({50, 200});
+    const Site site = Site::before(linear.integer);
+    EXPECT_TRUE(at::allclose(exact.linear(linear.integer, exact.input(site, x)),
+                             exec_.linear(linear.integer, exec_.input(site, x)), /*rtol=*/0,
+                             /*atol=*/1e-12));
+  }
+}
+
 TEST_F(IntegerExecTest, LearnedFactorsClip) {
   const Linear a("quantized.a", 8);
   Weight b = a.integer;

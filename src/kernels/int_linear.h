@@ -2,9 +2,9 @@
 //
 //   y[t, o] = (x.scales[t] * w.scales[o]) * sum over i of x.codes[t, i] * w.codes[o, i]
 //
-// The sum is exact in int32 for any codes of up to 2^17 inputs; it becomes fp32, is multiplied by
-// the product of the scales in fp32 and rounded once to the type of the output. Buffers need no
-// alignment.
+// The sum is exact in int32 for any codes of up to 2^17 inputs. It is multiplied by the scales in
+// fp64, where their product is exact, and rounded once to fp32: what fp32 arithmetic on the values
+// approaches. Then it becomes the type of the output. Buffers need no alignment.
 //
 // Weights are used as they lie in memory: a panel of outputs at a time is brought into the order of
 // the instruction set (4-bit codes unpacked on the way) and serves all tokens.

@@ -105,8 +105,8 @@ TEST_P(IntLinearTest, EveryPairOfExtremes) {
       Problem problem(random, {3, kInputs, 17}, 8);
       problem.fill_codes(static_cast<int8_t>(x), static_cast<uint8_t>(w));
       const OddBuffer out = problem.run(int_linear, FloatType::f32, 0, 17);
-      const float scale = problem.x().scales[2] * problem.w().scales[16];
-      const auto expected = static_cast<float>(kInputs * x * w) * scale;
+      const double scale = double{problem.x().scales[2]} * double{problem.w().scales[16]};
+      const auto expected = static_cast<float>(static_cast<double>(kInputs * x * w) * scale);
       EXPECT_EQ(load_element<FloatType::f32>(out.data(), 3 * 17 - 1), expected) << x << " " << w;
     }
   }
@@ -120,9 +120,9 @@ TEST_P(IntLinearTest, LongRowsAreExact) {
   problem.fill_codes(-128, 0x80);
   problem.expect_as_reference(FloatType::f32);
   const OddBuffer out = problem.run(int_linear, FloatType::f32, 0, 3);
-  const float scale = problem.x().scales[0] * problem.w().scales[0];
+  const double scale = double{problem.x().scales[0]} * double{problem.w().scales[0]};
   EXPECT_EQ(load_element<FloatType::f32>(out.data(), 0),
-            static_cast<float>(kInputs * 128 * 128) * scale);
+            static_cast<float>(static_cast<double>(kInputs * 128 * 128) * scale));
 }
 
 TEST(PackInt4, EveryCodeEarlierOneLower) {

@@ -52,6 +52,7 @@ struct ModelSpec {
   int64_t blocks = 0;      ///< without MTP layers
   int64_t mtp_layers = 0;  ///< as far as the checkpoint carries them
   double rms_norm_eps = 1e-6;
+  double expert_share = 1;  ///< of the tokens that a routed expert sees on average
 };
 
 /// A place where features can be scaled without changing the function of a block: what makes

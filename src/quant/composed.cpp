@@ -36,16 +36,6 @@ at::Tensor out_of_groups(const at::Tensor& groups, int64_t features) {
   return groups.flatten(-2).narrow(-1, 0, features);
 }
 
-/// [O, I] codes as int8.
-at::Tensor unpacked(const IntWeight& weight) {
-  if (weight.bits != 4) {
-    return weight.codes;
-  }
-  const at::Tensor pairs =
-      at::stack({weight.codes.bitwise_and(15), weight.codes.bitwise_right_shift(4)}, -1);
-  return pairs.flatten(1).narrow(1, 0, weight.inputs).to(at::kChar) - 8;
-}
-
 /// Filled up with zeros to multiples of 32: cuBLASLt takes no other sizes than multiples of 8 and
 /// more than 16 rows.
 at::Tensor padded(const at::Tensor& matrix) {
@@ -96,10 +86,11 @@ at::Tensor fake_quantize_clamped_weight(const at::Tensor& w_OI, int bits, const 
 }
 
 at::Tensor int_linear(const QActivation& x_TI, const IntWeight& w_OI, at::ScalarType type) {
-  const at::Tensor sums_TO = at::_int_mm(padded(x_TI.codes), padded(unpacked(w_OI)).t())
+  const at::Tensor sums_TO = at::_int_mm(padded(x_TI.codes), padded(w_OI.unpacked()).t())
                                  .narrow(0, 0, x_TI.codes.size(0))
                                  .narrow(1, 0, w_OI.codes.size(0));
-  return (sums_TO.to(at::kFloat) * (x_TI.scales.reshape({-1, 1}) * w_OI.scales_O)).to(type);
+  const at::Tensor scales_TO = x_TI.scales.to(at::kDouble).reshape({-1, 1}) * w_OI.scales_O;
+  return (sums_TO * scales_TO).to(at::kFloat).to(type);
 }
 
 at::Tensor hadamard(const at::Tensor& x) {

@@ -12,9 +12,27 @@
 #include "tensor/float_type.h"
 
 namespace blockptq {
+namespace {
+
+constexpr int64_t kValueBytes = int64_t{32} << 20;  // of dequantized rows at a time
+
+/// scale * code of every row, in fp64.
+at::Tensor exact_values(const at::Tensor& codes, const at::Tensor& scales) {
+  return codes.to(at::kDouble).mul_(scales.to(at::kDouble).view({-1, 1}));
+}
+
+}  // namespace
 
 IntWeight IntWeight::rows(int64_t begin, int64_t end) const {
   return {codes.slice(0, begin, end), scales_O.slice(0, begin, end), bits, inputs};
+}
+
+at::Tensor IntWeight::unpacked() const {
+  if (bits != 4) {
+    return codes;
+  }
+  const at::Tensor pairs = at::stack({codes.bitwise_and(15), codes.bitwise_right_shift(4)}, -1);
+  return pairs.flatten(1).narrow(1, 0, inputs).to(at::kChar) - 8;
 }
 
 IntWeight pack(const QTensor& weight) {
@@ -56,6 +74,24 @@ at::Tensor int_linear(const QActivation& x_TI, const IntWeight& w_OI, at::Scalar
     kernels::int_linear(x, w, begin * kPanel, std::min(end * kPanel, outputs), float_type(type),
                         out, scratch.mutable_data_ptr());
   });
+  return y_TO;
+}
+
+at::Tensor value_linear(const QActivation& x_TI, const IntWeight& w_OI, at::ScalarType type) {
+  const int64_t tokens = x_TI.codes.size(0);
+  const int64_t outputs = w_OI.codes.size(0);
+  const int64_t step = std::max<int64_t>(kValueBytes / (8 * w_OI.inputs), 1);
+  at::Tensor y_TO = at::empty({tokens, outputs}, w_OI.scales_O.options().dtype(type));
+  for (int64_t t = 0; t < tokens; t += step) {
+    const int64_t last = std::min(t + step, tokens);
+    const at::Tensor x = exact_values(x_TI.codes.slice(0, t, last), x_TI.scales.slice(0, t, last));
+    for (int64_t o = 0; o < outputs; o += step) {
+      const IntWeight rows = w_OI.rows(o, std::min(o + step, outputs));
+      y_TO.slice(0, t, last)
+          .slice(1, o, o + rows.codes.size(0))
+          .copy_(at::linear(x, exact_values(rows.unpacked(), rows.scales_O)));
+    }
+  }
   return y_TO;
 }
 

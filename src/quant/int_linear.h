@@ -1,6 +1,6 @@
 // Weights and linears that stay integers.
 //
-//   y[t, o] = s_t s_o sum_i Q^x_ti Q^w_oi    the sum exact, the scales applied in fp32 (grid.h)
+//   y[t, o] = s_t s_o sum_i Q^x_ti Q^w_oi    exact, rounded once to fp32 (kernels/int_linear.h)
 //
 // Shapes: T tokens, O output channels, I input features.
 #pragma once
@@ -25,6 +25,8 @@ struct IntWeight {
   }
   /// Output channels [begin, end), in the same memory.
   IntWeight rows(int64_t begin, int64_t end) const;
+  /// The codes one by one: int8 [O, I].
+  at::Tensor unpacked() const;
 };
 
 /// `weight` (any bits) in that form.
@@ -32,5 +34,9 @@ IntWeight pack(const QTensor& weight);
 
 /// y_TO in `type`; x has one scale per token.
 at::Tensor int_linear(const QActivation& x_TI, const IntWeight& w_OI, at::ScalarType type);
+
+/// The same from the values that the codes stand for: dequantized, multiplied and summed in fp64,
+/// which holds every scale * code exactly. Slow; what int_linear() is compared with.
+at::Tensor value_linear(const QActivation& x_TI, const IntWeight& w_OI, at::ScalarType type);
 
 }  // namespace blockptq

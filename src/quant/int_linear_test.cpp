@@ -23,9 +23,21 @@ TEST_P(IntLinear, IsTheProductOfTheValues) {
   const QTensor w = random_weight(150, 301, GetParam());
   const at::Tensor y = int_linear(x, pack(w), at::kFloat);
   const at::Tensor sums = at::mm(x.codes.to(at::kDouble), w.codes_OI.to(at::kDouble).t());
-  const at::Tensor expected =
-      sums * (x.scales.view({-1, 1}) * w.scales_O.view({1, -1})).to(at::kDouble);
-  EXPECT_LE(((y - expected).abs() / (expected.abs() + 1e-30)).max().item<double>(), 0x1p-23);
+  const at::Tensor scales =
+      x.scales.to(at::kDouble).view({-1, 1}) * w.scales_O.to(at::kDouble).view({1, -1});
+  EXPECT_TRUE(at::equal(y, (sums * scales).to(at::kFloat)));
+}
+
+TEST_P(IntLinear, ProductsOfValuesRoundToTheSame) {
+  at::manual_seed(4);
+  // More inputs than the values of a few tokens and outputs take at a time.
+  for (const int64_t inputs : {301, 70'000}) {
+    const QActivation x = quantize_activation(at::randn({70, inputs}), 8);
+    const IntWeight w = pack(random_weight(65, inputs, GetParam()));
+    // Where the sum is zero the values may leave a residue.
+    EXPECT_TRUE(at::allclose(value_linear(x, w, at::kFloat), int_linear(x, w, at::kFloat),
+                             /*rtol=*/0, /*atol=*/1e-12));
+  }
 }
 
 TEST_P(IntLinear, ComposedOperationsAgreeToTheBit) {

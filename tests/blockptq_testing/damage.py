@@ -45,6 +45,12 @@ def replace_file(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
+def flip_bit(shard: Path, offset: int) -> None:
+    content = bytearray(own_copy(shard).read_bytes())
+    content[offset] ^= 1
+    shard.write_bytes(content)
+
+
 def overwrite_element(model: Path, tensor: str, element: int, value: bytes) -> Path:
     """Writes the bytes of one element of a tensor; returns the shard."""
     checkpoint = Checkpoint(model)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from .models import SHIPPED
 from .numbers import bf16_to_f32, decode_fp8_blocks
-from .tensorfile import Checkpoint
+from .program import Argument, Finished, run_blockptq
+from .tensorfile import INDEX_NAME, Checkpoint
+
+FORMATS = ("compressed-tensors", "ascend")
 
 
 @dataclass(frozen=True)
@@ -68,3 +74,28 @@ def source_values(source: Checkpoint, name: str) -> np.ndarray:
         scales = source.read(name.replace(".weight", ".weight_scale_inv"))
         return decode_fp8_blocks(source.read(name), scales, (128, 128))
     return bf16_to_f32(source.read(name)) if dtype == "BF16" else source.read(name)
+
+
+def deploy(output: Path, *args: Argument, source: Path = SHIPPED, **options: Any) -> Finished:
+    """Runs `blockptq deploy`; the options are those of run_blockptq."""
+    return run_blockptq(
+        "deploy", "--input_weight_path", source, "--output_weight_path", output, *args, **options,
+    )  # fmt: skip
+
+
+def deployed(output: Path, *args: Argument, source: Path = SHIPPED) -> DeployedFolder:
+    """The same, with success and silence required."""
+    finished = deploy(output, *args, source=source)
+    assert finished.code == 0, finished.stderr
+    assert finished.stderr == ""
+    return DeployedFolder(output)
+
+
+def folder_bytes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file by name."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir() if path.is_file()}
+
+
+def looks_complete(folder: Path) -> bool:
+    """Whether the folder passes for a checkpoint."""
+    return (folder / INDEX_NAME).exists() or (folder / "model.safetensors").exists()

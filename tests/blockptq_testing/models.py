@@ -13,6 +13,7 @@ from .program import REPOSITORY
 SHIPPED = REPOSITORY / "models" / "tiny-v32-fp8"
 SHIPPED_REFERENCE = SHIPPED / "reference"
 SHIPPED_BLOCKS = 6
+LLM_COMPRESSOR = REPOSITORY / "tests" / "fixtures" / "llmcompressor-w4a8"
 
 
 def require_model(name: str) -> Path:

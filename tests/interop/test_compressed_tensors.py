@@ -15,11 +15,12 @@ import torch
 from compressed_tensors.compressors import BaseCompressor
 from compressed_tensors.quantization import QuantizationConfig, QuantizationScheme
 from compressed_tensors.utils import is_match, match_targets
+from safetensors.torch import load_file
 
-from blockptq_testing.deployed import DeployedFolder
+from blockptq_testing.deployed import DeployedFolder, deploy
 from blockptq_testing.hf_model import load_model, perplexity, token_nlls
-from blockptq_testing.models import SHIPPED
-from blockptq_testing.program import eval_json, run_blockptq
+from blockptq_testing.models import LLM_COMPRESSOR, SHIPPED
+from blockptq_testing.program import Argument, eval_json
 from blockptq_testing.tensorfile import INDEX_NAME, write_file
 from blockptq_testing.text import encode_chunks
 
@@ -30,11 +31,13 @@ SEQ_LEN, CHUNKS = 512, 4
 @pytest.fixture(scope="module", params=BITS)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> DeployedFolder:
     output = tmp_path_factory.mktemp(request.param) / "out"
-    finished = run_blockptq(
-        "deploy", "--input_weight_path", SHIPPED, "--output_weight_path", output, "--quant_type", request.param,
-    )  # fmt: skip
+    finished = deploy(output, "--quant_type", request.param)
     assert finished.code == 0, finished.stderr
     return DeployedFolder(output)
+
+
+def load_folder(folder: Path) -> dict[str, torch.Tensor]:
+    return {name: tensor for path in folder.glob("*.safetensors") for name, tensor in load_file(path).items()}
 
 
 def library_config(folder: DeployedFolder) -> QuantizationConfig:
@@ -104,16 +107,49 @@ def write_decompressed(folder: DeployedFolder, target: Path) -> None:
     assert not (target / INDEX_NAME).exists()
 
 
-def test_the_decompressed_model_has_our_perplexity_in_transformers(folder: DeployedFolder, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text("\n".join(f"The number {i} comes before the number {i + 1}." for i in range(600)))
+    return path
+
+
+def test_the_decompressed_model_has_our_perplexity_in_transformers(
+    folder: DeployedFolder, text: Path, tmp_path: Path
+) -> None:
     write_decompressed(folder, tmp_path / "float")
-    text = tmp_path / "text.txt"
-    text.write_text("\n".join(f"The number {i} comes before the number {i + 1}." for i in range(600)))
-    ours = eval_json(
-        tmp_path / "result.json", "--model", tmp_path / "float", "--dtype", "fp32",
-        "--data", text, "--data_format", "text", "--seq_len", SEQ_LEN, "--max_chunks", CHUNKS,
-    )  # fmt: skip
     model = load_model(tmp_path / "float", "fp32")
     chunks = encode_chunks(SHIPPED, text.read_text(), SEQ_LEN, CHUNKS)
-    assert len(chunks) == ours["chunks"] == CHUNKS
     expected = perplexity([float(token_nlls(model, chunk).mean()) for chunk in chunks])
-    assert ours["ppl"] == pytest.approx(expected, rel=2e-4)
+
+    def ours(*args: Argument) -> float:
+        result = eval_json(
+            tmp_path / "result.json", *args, "--dtype", "fp32", "--data", text, "--data_format", "text",
+            "--seq_len", SEQ_LEN, "--max_chunks", CHUNKS,
+        )  # fmt: skip
+        assert len(chunks) == result["chunks"] == CHUNKS
+        ppl: float = result["ppl"]
+        return ppl
+
+    assert ours("--model", tmp_path / "float") == pytest.approx(expected, rel=2e-4)
+    # The source with the same weights quantized on the fly, and activations as they are; linears that are not
+    # quantized come from FP8 here, and from its BF16 in the folder.
+    weights_only = ("--train_mode", "block", "--a_bits", 16, "--cls", "bf16")
+    bits = min(folder.weight(name).bits for name in folder.quantized_names())
+    assert ours("--model", SHIPPED, *weights_only, "--w_bits", bits) == pytest.approx(expected, rel=1e-3)
+
+
+def test_we_decode_a_folder_of_llm_compressor_as_the_library_does(tmp_path: Path) -> None:
+    folder_config = json.loads((LLM_COMPRESSOR / "config.json").read_text())
+    config = QuantizationConfig.model_validate(folder_config["quantization_config"])
+    compressor = BaseCompressor.get_value_from_registry(config.format)
+    assert deploy(tmp_path / "float", "--quant_type", "bfloat16", source=LLM_COMPRESSOR).code == 0
+    ours = load_folder(tmp_path / "float")
+    theirs = load_file(LLM_COMPRESSOR / "model.safetensors")
+    weights = {name.removesuffix("_scale") for name in theirs if name.endswith(".weight_scale")}
+    assert len(weights) > 200
+    for name in weights:
+        module = name.removesuffix(".weight")
+        parts = {part: theirs[f"{module}.{part}"] for part in ("weight", "weight_scale")}
+        expected = compressor.decompress(parts, scheme_of(config, module))["weight"]
+        torch.testing.assert_close(ours[name], expected.to(torch.bfloat16), rtol=0, atol=0)

@@ -26,8 +26,8 @@ void int_linear_reference(const IntTokens& x, const IntWeights& w, int64_t begin
         for (int64_t i = 0; i < w.inputs; ++i) {
           sum += x.codes[t * w.inputs + i] * code_at(w, o, i);
         }
-        const float scale = x.scales[t] * w.scales[o];
-        store_element<decltype(constant)::value>(static_cast<float>(sum) * scale, out,
+        const double scale = double{x.scales[t]} * double{w.scales[o]};
+        store_element<decltype(constant)::value>(static_cast<float>(sum * scale), out,
                                                  t * w.outputs + o);
       }
     }

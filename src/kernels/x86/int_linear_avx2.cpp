@@ -56,12 +56,21 @@ struct WideDots {
   static Sums add_products(Sums sums, __m256i weights, __m256i codes) {
     return _mm256_add_epi32(sums, _mm256_madd_epi16(weights, codes));
   }
-  static __m256 to_floats(Sums sums, int32_t /*excess*/) { return _mm256_cvtepi32_ps(sums); }
+  static __m256 scaled(Sums sums, int32_t /*excess*/, double token, const double* outputs) {
+    return _mm256_set_m128(scaled_half(_mm256_extracti128_si256(sums, 1), token, outputs + 4),
+                           scaled_half(_mm256_castsi256_si128(sums), token, outputs));
+  }
 
   /// The codes of a panel have no bias.
   static void find_excess(const int8_t* /*codes*/, int64_t tokens, int64_t /*inputs*/, int /*bits*/,
                           int32_t* excess) {
     std::memset(excess, 0, 4 * tokens);
+  }
+
+ private:
+  static __m128 scaled_half(__m128i sums, double token, const double* outputs) {
+    const __m256d scales = _mm256_mul_pd(_mm256_set1_pd(token), _mm256_loadu_pd(outputs));
+    return _mm256_cvtpd_ps(_mm256_mul_pd(_mm256_cvtepi32_pd(sums), scales));
   }
 };
 

@@ -59,8 +59,11 @@ struct Vnni {
   static Sums add_products(Sums sums, __m512i weights, __m512i codes) {
     return _mm512_dpbusd_epi32(sums, weights, codes);
   }
-  static __m512 to_floats(Sums sums, int32_t excess) {
-    return _mm512_cvtepi32_ps(_mm512_sub_epi32(sums, _mm512_set1_epi32(excess)));
+  static __m512 scaled(Sums sums, int32_t excess, double token, const double* outputs) {
+    const __m512i exact = _mm512_sub_epi32(sums, _mm512_set1_epi32(excess));
+    const __m256 low = scaled_half(_mm512_castsi512_si256(exact), token, outputs);
+    const __m256 high = scaled_half(_mm512_extracti64x4_epi64(exact, 1), token, outputs + 8);
+    return _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
   }
 
   static void find_excess(const int8_t* codes, int64_t tokens, int64_t inputs, int bits,
@@ -78,6 +81,12 @@ struct Vnni {
       excess[t] =
           static_cast<int32_t>(static_cast<uint32_t>(_mm512_reduce_add_epi32(sums)) << shift);
     }
+  }
+
+ private:
+  static __m256 scaled_half(__m256i sums, double token, const double* outputs) {
+    const __m512d scales = _mm512_mul_pd(_mm512_set1_pd(token), _mm512_loadu_pd(outputs));
+    return _mm512_cvtpd_ps(_mm512_mul_pd(_mm512_cvtepi32_pd(sums), scales));
   }
 };
 

@@ -5,6 +5,7 @@
 // step]. A tile is what kRows tokens and a panel have in registers: all their sums.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <utility>
@@ -118,18 +119,14 @@ struct IntLinear {
   static void run_tile(const Call& call, int64_t token, int64_t begin, int64_t end) {
     Sums sums[rows][kVectors] = {};
     find_sums<rows>(call, token, sums);
-    float padded_scales[kOutputs] = {};
-    std::memcpy(padded_scales, call.w.scales + begin, 4 * (end - begin));
+    double scales[kOutputs] = {};
+    std::copy(call.w.scales + begin, call.w.scales + end, scales);
     for (int64_t r = 0; r < rows; ++r) {
-      const auto token_scale = Vector::broadcast(call.x.scales[token + r]);
       uint8_t row[kOutputs * element_size(type)];
       for (int64_t v = 0; v < kVectors; ++v) {
-        const auto exact = Dots::to_floats(sums[r][v], call.excess[token + r]);
-        const auto scales = Vector::multiply(
-            token_scale, Vector::template load<FloatType::f32>(
-                             reinterpret_cast<const uint8_t*>(padded_scales + v * kLanes)));
-        Vector::template store<type, false>(Vector::multiply(exact, scales),
-                                            row + v * kLanes * element_size(type));
+        const auto y = Dots::scaled(sums[r][v], call.excess[token + r], call.x.scales[token + r],
+                                    scales + v * kLanes);
+        Vector::template store<type, false>(y, row + v * kLanes * element_size(type));
       }
       std::memcpy(call.out + ((token + r) * call.w.outputs + begin) * element_size(type), row,
                   (end - begin) * element_size(type));

@@ -79,6 +79,8 @@ Config parse_config(const JsonView& json) {
   config.first_moe_block = json.integer_or("first_k_dense_replace", 0, 0, config.model.blocks);
   config.moe_block_step = json.integer_or("moe_layer_freq", 1, 1, config.model.blocks);
   config.router = parse_router(json, config.routed_experts);
+  config.model.expert_share =
+      static_cast<double>(config.router.top_k) / static_cast<double>(config.routed_experts);
   config.tied_embeddings = json.boolean_or("tie_word_embeddings", false);
   return config;
 }

@@ -98,6 +98,8 @@ Config parse_qwen3_moe(const JsonView& json) {
   }
   config.router.top_k = json.at("num_experts_per_tok").integer(1, config.routed_experts);
   config.router.normalize = json.boolean_or("norm_topk_prob", false);
+  config.model.expert_share =
+      static_cast<double>(config.router.top_k) / static_cast<double>(config.routed_experts);
   return config;
 }
 
