@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <array>
 #include <condition_variable>
+#include <functional>
 #include <mutex>
 #include <set>
 #include <thread>
@@ -103,6 +104,9 @@ class ProcessGroup : public Ranks {
   class Message;
 
   void find_others(const std::string& version, Milliseconds timeout);
+  std::unique_ptr<Transfer> post(int peer,
+                                 const std::function<c10::intrusive_ptr<c10d::Work>()>& begin);
+  [[noreturn]] void connection_broke(int peer);
   void lose(const std::string& reason);
   void end(const std::string& reason);
   std::string name_of(int rank) const { return fmt::format("rank {} ({})", rank, hosts_[rank]); }
@@ -134,7 +138,7 @@ class ProcessGroup::Message : public Transfer {
     try {
       done = work_->wait();
     } catch (const std::exception&) {
-      group_.lose(fmt::format("{} is lost: its connection broke", group_.name_of(peer_)));
+      group_.connection_broke(peer_);
     }
     if (!done) {
       const std::lock_guard lock(group_.mutex_);
@@ -214,25 +218,38 @@ void ProcessGroup::find_others(const std::string& version, Milliseconds timeout)
   }
 }
 
+/// The transfer that `begin` begins.
+std::unique_ptr<Transfer> ProcessGroup::post(
+    int peer, const std::function<c10::intrusive_ptr<c10d::Work>()>& begin) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!lost_.empty()) {
+      throw RankLost(lost_);
+    }
+    try {
+      return std::make_unique<Message>(*this, peer, begin());
+    } catch (const std::exception&) {  // the connection is broken already
+    }
+  }
+  connection_broke(peer);
+}
+
 std::unique_ptr<Transfer> ProcessGroup::send(int to, Channel channel, const void* data,
                                              int64_t bytes) {
   std::vector<at::Tensor> tensors{bytes_at(data, bytes)};
-  const std::unique_lock lock(mutex_);
-  if (!lost_.empty()) {
-    throw RankLost(lost_);
-  }
-  return std::make_unique<Message>(*this, to, gloo_->send(tensors, to, static_cast<int>(channel)));
+  return post(to, [&] { return gloo_->send(tensors, to, static_cast<int>(channel)); });
 }
 
 std::unique_ptr<Transfer> ProcessGroup::receive(int from, Channel channel, void* data,
                                                 int64_t bytes) {
   std::vector<at::Tensor> tensors{bytes_at(data, bytes)};
-  const std::unique_lock lock(mutex_);
-  if (!lost_.empty()) {
-    throw RankLost(lost_);
-  }
-  return std::make_unique<Message>(*this, from,
-                                   gloo_->recv(tensors, from, static_cast<int>(channel)));
+  return post(from, [&] { return gloo_->recv(tensors, from, static_cast<int>(channel)); });
+}
+
+void ProcessGroup::connection_broke(int peer) {
+  lose(fmt::format("{} is lost: its connection broke", name_of(peer)));
+  const std::lock_guard lock(mutex_);
+  throw RankLost(lost_);
 }
 
 /// Leaves `reason` for all ranks; returns when the job is lost here too.
