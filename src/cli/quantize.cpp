@@ -67,17 +67,17 @@ std::vector<CalibrationText> read_texts(const QuantizeArguments& args, const Mod
 
 void print_plan(const CalibrationPlan& plan, const OutputPlan& output) {
   fmt::print(
-      "peak memory     {} (hidden states {}, weights {}, Hessians {}, exchange {}, workspace {}, "
+      "peak memory     {}{} (hidden states {}, weights {}, Hessians {}, exchange {}, workspace {}, "
       "program {})\n"
       "bytes to read   {}\n"
       "disk            {} in {} shards, {} of states and one block's integers while it runs\n"
       "units of work   {}\n",
-      format_bytes(plan.peak_bytes()), format_bytes(plan.states_bytes),
-      format_bytes(plan.weights_bytes), format_bytes(plan.hessian_bytes),
-      format_bytes(plan.exchange_bytes), format_bytes(plan.workspace_bytes),
-      format_bytes(plan.runtime_bytes), format_bytes(plan.bytes_to_read),
-      format_bytes(output.file_bytes), output.shards.size(), format_bytes(plan.disk_bytes),
-      plan.units);
+      format_bytes(plan.peak_bytes()), plan.exchange_bytes > 0 ? " for each device" : "",
+      format_bytes(plan.states_bytes), format_bytes(plan.weights_bytes),
+      format_bytes(plan.hessian_bytes), format_bytes(plan.exchange_bytes),
+      format_bytes(plan.workspace_bytes), format_bytes(plan.runtime_bytes),
+      format_bytes(plan.bytes_to_read), format_bytes(output.file_bytes), output.shards.size(),
+      format_bytes(plan.disk_bytes), plan.units);
 }
 
 Json result_json(const QuantizeArguments& args, const Checkpoint& source, const OutputPlan& plan,
