@@ -157,14 +157,21 @@ std::set<std::string> AttentionUnit::smooth(Piece& piece, const SequenceSource& 
   return changed;
 }
 
-UnitResult AttentionUnit::calibrate(const SequenceSource& sequences) const {
+UnitResult AttentionUnit::calibrate(const SequenceSource& sequences,
+                                    AttentionOutputs& outputs) const {
   UnitResult result;
+  if (quantized_weights(piece_).empty()) {
+    for (int64_t c = 0; c < sequences.sequences; ++c) {
+      result.report.tokens += sequences.quant_LD(c).size(0);
+    }
+    return result;
+  }
   Piece piece = piece_;
   std::set<std::string> changed;
   if (!context_.recipe.transforms().smooth_alphas.empty()) {
     changed = smooth(piece, sequences);
   }
-  choose(piece, sequences, result);
+  choose(piece, sequences, result, outputs);
   for (const std::string& name : changed) {
     if (!result.weights.contains(name)) {
       result.transformed[name] = piece.tensor(name);
@@ -173,12 +180,12 @@ UnitResult AttentionUnit::calibrate(const SequenceSource& sequences) const {
   if (context_.learn_clips && context_.learn_clips->activations) {
     learn_latent_clip(sequences, context_.learn_clips->max_tokens, result);
   }
-  measure(sequences, result);
+  measure(sequences, result, outputs);
   return result;
 }
 
-void AttentionUnit::choose(const Piece& piece, const SequenceSource& sequences,
-                           UnitResult& result) const {
+void AttentionUnit::choose(const Piece& piece, const SequenceSource& sequences, UnitResult& result,
+                           AttentionOutputs& outputs) const {
   result.targets = quantized_weights(piece);
   round_to_nearest(context_, result.targets, result.weights);
   const NormedAttention exact = attention(piece, {});
@@ -187,7 +194,7 @@ void AttentionUnit::choose(const Piece& piece, const SequenceSource& sequences,
   std::vector<InputGroup> groups;
   for (int64_t c = 0; c < sequences.sequences; ++c) {
     check_stop();
-    exact.forward(float_record, sequences.float_LD(c));
+    outputs.float_LD.push_back(exact.forward(float_record, sequences.float_LD(c)));
     exact.forward(quant_record, sequences.quant_LD(c));
     if (groups.empty()) {
       groups = group_by_input(result.targets, quant_record);
@@ -236,11 +243,11 @@ void AttentionUnit::learn_latent_clip(const SequenceSource& sequences, int64_t m
   }
 }
 
-void AttentionUnit::measure(const SequenceSource& sequences, UnitResult& result) const {
+void AttentionUnit::measure(const SequenceSource& sequences, UnitResult& result,
+                            AttentionOutputs& outputs) const {
   UnitResult plain;
   plain.targets = quantized_weights(piece_);
   round_to_nearest(context_, plain.targets, plain.weights);
-  const NormedAttention exact = float_attention();
   const NormedAttention before = quantized_attention(plain);
   const NormedAttention after = quantized_attention(result);
   const FakeQuantExec after_exec(context_.recipe, input_factors(result));
@@ -248,15 +255,17 @@ void AttentionUnit::measure(const SequenceSource& sequences, UnitResult& result)
   RelativeError error_after;
   for (int64_t c = 0; c < sequences.sequences; ++c) {
     check_stop();
-    const at::Tensor y = exact.forward(context_.float_exec, sequences.float_LD(c));
+    const at::Tensor& y = outputs.float_LD[static_cast<size_t>(c)];
     const at::Tensor x = sequences.quant_LD(c);
     error_before.add(before.forward(quant_exec_, x), y, {});
-    error_after.add(after.forward(after_exec, x), y, {});
+    outputs.quant_LD.push_back(after.forward(after_exec, x));
+    error_after.add(outputs.quant_LD.back(), y, {});
   }
   plain.report = result.report;
   if (error_after.value() > error_before.value()) {
     result = std::move(plain);
     result.report.fallback = "plain rounding was better";
+    outputs.quant_LD.clear();
   }
   result.report.loss_before = error_before.value();
   result.report.loss_after = std::min(error_after.value(), error_before.value());

@@ -27,6 +27,12 @@ struct SequenceSource {
   std::function<at::Tensor(int64_t index)> quant_LD;
 };
 
+/// What both models' attention adds to the residual streams of the sequences.
+struct AttentionOutputs {
+  std::vector<at::Tensor> float_LD;
+  std::vector<at::Tensor> quant_LD;
+};
+
 /// Norm and attention.
 class NormedAttention {
  public:
@@ -51,8 +57,9 @@ class AttentionUnit {
 
   std::vector<Weight> weights() const { return piece_.weights(); }
 
-  /// Chooses the integers of its weights.
-  UnitResult calibrate(const SequenceSource& sequences) const;
+  /// Chooses the integers of its weights. `outputs` becomes those under the result: the sequences
+  /// need not be run again.
+  UnitResult calibrate(const SequenceSource& sequences, AttentionOutputs& outputs) const;
 
   NormedAttention float_attention() const;
   NormedAttention quantized_attention(const UnitResult& result) const;
@@ -63,11 +70,13 @@ class AttentionUnit {
   NormedAttention attention(Piece piece, const std::map<std::string, QTensor>& chosen) const;
   /// Folds the recipe's smoothing into `piece`; returns the names of the tensors that it changed.
   std::set<std::string> smooth(Piece& piece, const SequenceSource& sequences) const;
-  void choose(const Piece& piece, const SequenceSource& sequences, UnitResult& result) const;
+  void choose(const Piece& piece, const SequenceSource& sequences, UnitResult& result,
+              AttentionOutputs& outputs) const;
   /// The factor of the latent with the least error of the output, where there is a quantized one.
   void learn_latent_clip(const SequenceSource& sequences, int64_t max_tokens,
                          UnitResult& result) const;
-  void measure(const SequenceSource& sequences, UnitResult& result) const;
+  void measure(const SequenceSource& sequences, UnitResult& result,
+               AttentionOutputs& outputs) const;
 
   const CalibrationContext& context_;
   const FakeQuantExec& quant_exec_;

@@ -159,25 +159,28 @@ void BlockCalibrator::run_attention(PieceStream& stream, int64_t block,
                                     std::vector<TextStates>& texts) const {
   const AttentionUnit unit(context_, quant_exec_, model_, stream.next(), block, attention_);
   const int owner = static_cast<int>(block % ranks_.size());
+  AttentionOutputs known;  // of the sequences that calibrate, on the rank that did
   const UnitResult result = share_unit(owner, block, "attention", unit.weights(), [&] {
-    return unit.calibrate(calibration_sequences(texts));
+    return unit.calibrate(calibration_sequences(texts), known);
   });
   hooks_.passed("attention");
   const NormedAttention exact = unit.float_attention();
   const NormedAttention quantized = unit.quantized_attention(result);
   const FakeQuantExec quant_exec(context_.recipe, input_factors(result));
   std::vector<std::pair<at::Tensor, at::Tensor>> sequences;
+  size_t calibrating = 0;
   for (TextStates& text : texts) {
     for (int64_t c = 0; c < text.float_CLD.size(0); ++c) {
-      sequences.emplace_back(text.float_CLD[c], text.quant_CLD[c]);
-    }
-  }
-  for (size_t i = 0; i < sequences.size(); ++i) {
-    if (ranks_.does(static_cast<int64_t>(i))) {
+      auto& [float_LD, quant_LD] = sequences.emplace_back(text.float_CLD[c], text.quant_CLD[c]);
+      const size_t at = text.calibrate ? calibrating++ : known.float_LD.size();
+      if (!ranks_.does(static_cast<int64_t>(sequences.size()) - 1)) {
+        continue;
+      }
       check_stop();
-      auto& [float_LD, quant_LD] = sequences[i];
-      float_LD.add_(exact.forward(context_.float_exec, float_LD));
-      quant_LD.add_(quantized.forward(quant_exec, quant_LD));
+      float_LD.add_(at < known.float_LD.size() ? known.float_LD[at]
+                                               : exact.forward(context_.float_exec, float_LD));
+      quant_LD.add_(at < known.quant_LD.size() ? known.quant_LD[at]
+                                               : quantized.forward(quant_exec, quant_LD));
     }
   }
   for (size_t i = 0; i < sequences.size(); ++i) {

@@ -193,6 +193,11 @@ UnitResult calibrate_mlp(const CalibrationContext& context, const FakeQuantExec&
                          const nn::Mlp& mlp, const TokenSource& tokens,
                          const InputStatistics* block) {
   UnitResult plain = plain_rounding(context, mlp);
+  if (plain.weights.empty()) {
+    for_calibration(
+        tokens, [&](const TokenSlice& slice) { plain.report.tokens += slice.quant_TD.size(0); });
+    return plain;
+  }
   StatisticsSum input;
   for_calibration(tokens, [&](const TokenSlice& slice) {
     const Activation x = quant_exec.input(Site::before(mlp.gate), slice.quant_TD);
