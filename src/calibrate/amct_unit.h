@@ -44,6 +44,8 @@ class AmctUnit {
   /// The logits that are learned.
   const std::vector<at::Tensor>& learned() const { return learned_; }
   /// All logits, as run/parameters.h names them.
+  const std::map<std::string, at::Tensor>& logits() const { return logits_; }
+  /// The same without their gradients.
   NamedTensors parameters() const;
 
  protected:

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/system.h"
+#include "calibrate/clip_learner.h"
 #include "calibrate/smoothing.h"
 #include "calibrate/statistics.h"
 #include "exec/record_exec.h"
@@ -169,6 +170,9 @@ UnitResult AttentionUnit::calibrate(const SequenceSource& sequences) const {
       result.transformed[name] = piece.tensor(name);
     }
   }
+  if (context_.learn_clips && context_.learn_clips->activations) {
+    learn_latent_clip(sequences, context_.learn_clips->max_tokens, result);
+  }
   measure(sequences, result);
   return result;
 }
@@ -199,6 +203,39 @@ void AttentionUnit::choose(const Piece& piece, const SequenceSource& sequences,
   }
 }
 
+void AttentionUnit::learn_latent_clip(const SequenceSource& sequences, int64_t max_tokens,
+                                      UnitResult& result) const {
+  const int bits = context_.recipe.cache(point_name(SiteKind::kv_latent)).bits;
+  const std::vector<Weight> weights = piece_.weights();
+  const auto latent = std::find_if(weights.begin(), weights.end(), [](const Weight& weight) {
+    return weight.role == "attention.kv_b_proj";
+  });
+  if (bits == kFloatBits || latent == weights.end()) {
+    return;
+  }
+  const std::vector<double> factors = tried_input_factors(bits);
+  std::vector<double> errors(factors.size(), 0);
+  const NormedAttention exact = float_attention();
+  const NormedAttention quantized = quantized_attention(result);
+  int64_t taken = 0;
+  for (int64_t c = 0; c < sequences.sequences && taken < max_tokens; ++c) {
+    const at::Tensor x = sequences.quant_LD(c);
+    const at::Tensor y = exact.forward(context_.float_exec, sequences.float_LD(c));
+    taken += x.size(0);
+    for (size_t i = 0; i < factors.size(); ++i) {
+      check_stop();
+      const FakeQuantExec exec(context_.recipe,
+                               {{latent->name, at::full({1}, factors[i], at::kFloat)}});
+      const at::Tensor error = quantized.forward(exec, x).to(at::kFloat).sub_(y);
+      errors[i] += error.square_().sum(at::kDouble).item<double>();
+    }
+  }
+  const at::Tensor logit = best_input_clip(errors, bits);
+  if (logit.defined()) {
+    result.input_clips[latent->name] = logit;
+  }
+}
+
 void AttentionUnit::measure(const SequenceSource& sequences, UnitResult& result) const {
   UnitResult plain;
   plain.targets = quantized_weights(piece_);
@@ -206,6 +243,7 @@ void AttentionUnit::measure(const SequenceSource& sequences, UnitResult& result)
   const NormedAttention exact = float_attention();
   const NormedAttention before = quantized_attention(plain);
   const NormedAttention after = quantized_attention(result);
+  const FakeQuantExec after_exec(context_.recipe, input_factors(result));
   RelativeError error_before;
   RelativeError error_after;
   for (int64_t c = 0; c < sequences.sequences; ++c) {
@@ -213,7 +251,7 @@ void AttentionUnit::measure(const SequenceSource& sequences, UnitResult& result)
     const at::Tensor y = exact.forward(context_.float_exec, sequences.float_LD(c));
     const at::Tensor x = sequences.quant_LD(c);
     error_before.add(before.forward(quant_exec_, x), y, {});
-    error_after.add(after.forward(quant_exec_, x), y, {});
+    error_after.add(after.forward(after_exec, x), y, {});
   }
   plain.report = result.report;
   if (error_after.value() > error_before.value()) {

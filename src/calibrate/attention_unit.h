@@ -64,6 +64,9 @@ class AttentionUnit {
   /// Folds the recipe's smoothing into `piece`; returns the names of the tensors that it changed.
   std::set<std::string> smooth(Piece& piece, const SequenceSource& sequences) const;
   void choose(const Piece& piece, const SequenceSource& sequences, UnitResult& result) const;
+  /// The factor of the latent with the least error of the output, where there is a quantized one.
+  void learn_latent_clip(const SequenceSource& sequences, int64_t max_tokens,
+                         UnitResult& result) const;
   void measure(const SequenceSource& sequences, UnitResult& result) const;
 
   const CalibrationContext& context_;

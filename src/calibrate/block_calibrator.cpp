@@ -127,13 +127,14 @@ void BlockCalibrator::run_attention(PieceStream& stream, int64_t block,
   });
   const NormedAttention exact = unit.float_attention();
   const NormedAttention quantized = unit.quantized_attention(result);
+  const FakeQuantExec quant_exec(context_.recipe, input_factors(result));
   for (TextStates& text : texts) {
     for (int64_t c = 0; c < text.float_CLD.size(0); ++c) {
       check_stop();
       at::Tensor x = text.float_CLD[c];
       x.add_(exact.forward(context_.float_exec, x));
       x = text.quant_CLD[c];
-      x.add_(quantized.forward(quant_exec_, x));
+      x.add_(quantized.forward(quant_exec, x));
     }
   }
 }
@@ -191,7 +192,7 @@ void BlockCalibrator::run_feed_forward(PieceStream& stream, int64_t block,
       keep_transformed(weights, fresh);
       return fresh;
     });
-    run_mlp(context_, quant_exec_, mlp, result, source, add_outputs(states, rows));
+    run_mlp(context_, mlp, result, source, add_outputs(states, rows));
   };
   std::optional<Piece> first_expert;  // stands for all where no shared expert does
   {

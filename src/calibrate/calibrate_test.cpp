@@ -93,7 +93,7 @@ TEST_P(MlpUnit, IsBetterThanPlainRoundingOnTokensItDidNotSee) {
   const TokenSource fresh = source(correlated(512, 32, mix));
   const auto error = [&](const UnitResult& chosen) {
     RelativeError sum;
-    run_mlp(context, exec, mlp, chosen, fresh,
+    run_mlp(context, mlp, chosen, fresh,
             [&](int64_t, const at::Tensor& y, const at::Tensor& q) { sum.add(q, y, {}); });
     return sum.value();
   };

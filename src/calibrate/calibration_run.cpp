@@ -9,11 +9,11 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "base/size.h"
 #include "calibrate/block_calibrator.h"
+#include "calibrate/calibration_plan.h"
 #include "calibrate/time_estimate.h"
 #include "calibrate/weight_summary.h"
-#include "checkpoint/safetensors_writer.h"
+#include "eval/evaluate.h"
 #include "eval/head.h"
 #include "eval/model_pass.h"
 #include "models/ends.h"
@@ -28,26 +28,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int64_t kRuntimeBytes = int64_t{384} << 20;  // libraries, tokenizer, text
-constexpr int64_t kWorkspace = int64_t{256} << 20;
-
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-Route make_route(const Model& model, const CalibrationOptions& options,
-                 const std::vector<CalibrationText>& texts) {
-  const ModelSpec& spec = model.spec();
-  const bool mtp = options.mtp && spec.mtp_layers > 0;
-  const int64_t last = spec.blocks + (mtp ? 1 : 0);
-  Route route;
-  route.end = options.end < 0 ? last : options.end;
-  check(route.end >= 1 && route.end <= last, "--end {}: expected 1 <= end <= {}", route.end, last);
-  route.mtp = route.end > spec.blocks;
-  const bool held_out = std::any_of(texts.begin(), texts.end(),
-                                    [](const CalibrationText& text) { return !text.calibrate; });
-  route.head = route.mtp || (held_out && route.end >= spec.blocks);
-  return route;
 }
 
 /// The weights of `piece` in the compute type.
@@ -61,7 +43,7 @@ Piece in_type(Piece piece, at::ScalarType type) {
 int64_t token_count(const std::vector<CalibrationText>& texts) {
   int64_t tokens = 0;
   for (const CalibrationText& text : texts) {
-    tokens += text.windows.count() * text.windows.seq_len;
+    tokens += text.sequences() * text.seq_len();
   }
   return tokens;
 }
@@ -81,27 +63,6 @@ std::string state_name(size_t text, const char* model) {
   return fmt::format("text_{}.{}", text, model);
 }
 
-/// Writes the unit files of a block as one, tensor by tensor.
-void join_unit_files(const std::vector<std::filesystem::path>& units,
-                     const std::filesystem::path& path) {
-  std::vector<std::unique_ptr<SafetensorsFile>> files;
-  std::vector<TensorSpec> specs;
-  std::vector<std::pair<const SafetensorsFile*, const TensorInfo*>> sources;
-  for (const auto& unit : units) {
-    files.push_back(std::make_unique<SafetensorsFile>(unit));
-    for (const TensorInfo& info : files.back()->header().tensors) {
-      specs.push_back({info.name, info.dtype, info.shape});
-      sources.emplace_back(files.back().get(), &info);
-    }
-  }
-  write_safetensors(path, specs, {}, [&](size_t index, const Append& append) {
-    const auto& [file, info] = sources[index];
-    const TensorBytes bytes = file->read(*info);
-    append(bytes.data(), bytes.size());
-    file->release(*info);
-  });
-}
-
 /// One run in progress.
 class CalibrationRun {
  public:
@@ -114,6 +75,7 @@ class CalibrationRun {
  private:
   Json description() const;
   void open_states();
+  void read_dump(int64_t block);
   void save_states(int64_t next_block);
   void run_block(PieceStream& stream, int64_t block);
   UnitHooks unit_hooks(int64_t block);
@@ -151,7 +113,7 @@ CalibrationRun::CalibrationRun(const Checkpoint& checkpoint, const Model& model,
       texts_(texts),
       options_(options),
       progress_(progress),
-      route_(make_route(model, options, texts)),
+      route_(calibration_route(model, options, texts)),
       folder_(options.folder, description(), options.restart),
       journal_(options.folder / "journal.jsonl"),
       context_{options.recipe, options.default_algorithm, options.type, {}, options.learn_clips},
@@ -163,23 +125,25 @@ Json CalibrationRun::description() const {
   Json texts = Json::array();
   for (const CalibrationText& text : texts_) {
     texts.push_back({{"text", text.fingerprint},
-                     {"sequences", text.windows.count()},
-                     {"seq_len", text.windows.seq_len},
+                     {"sequences", text.sequences()},
+                     {"seq_len", text.seq_len()},
                      {"calibrate", text.calibrate}});
   }
   return {{"command", options_.command},
+          {"begin", route_.begin},
           {"model", checkpoint_.fingerprint()},
           {"texts", texts},
           {"recipe", options_.recipe.json()},
           {"algorithm", options_.default_algorithm},
-          {"learn_clips", options_.learn_clips ? Json(options_.learn_clips->epochs) : Json()},
-          {"dtype", options_.type == at::kFloat ? "fp32" : "bf16"},
-          {"attention", options_.dense_attention ? "dense" : "as the model says"}};
+          {"learn_clips", options_.learn_clips ? options_.learn_clips->json() : Json()},
+          {"dtype", dtype_name(options_.type)},
+          {"attention", attention_name(options_.dense_attention)}};
 }
 
-/// The states at the last finished block, or the embeddings.
+/// The states at the last finished block; else what the dump has, or the embeddings.
 void CalibrationRun::open_states() {
-  if (const auto saved = folder_.newest_states(route_.end)) {
+  const auto saved = folder_.newest_states(route_.end);
+  if (saved && *saved >= route_.begin) {
     const NamedTensors tensors = *folder_.load_states(*saved);
     for (size_t i = 0; i < texts_.size(); ++i) {
       states_.push_back({tensors.at(state_name(i, "float")).to(options_.device),
@@ -192,12 +156,26 @@ void CalibrationRun::open_states() {
     log(LogLevel::info, "{}: continuing at block {}", options_.folder.string(), *saved);
     return;
   }
+  if (texts_.front().dump) {
+    read_dump(route_.begin);
+    return;
+  }
   const std::vector<ModelTensor> table = model_.tensors();
   const ModelTensor& embedding = tensor_of(table, Unit::embedding, "embedding");
   for (const CalibrationText& text : texts_) {
     const at::Tensor states = embed(checkpoint_, embedding, text.windows.ids, options_.type)
                                   .view({text.windows.count(), text.windows.seq_len, -1})
                                   .to(options_.device);
+    states_.push_back({states, states.clone(), text.calibrate});
+  }
+}
+
+/// Both models from what enters `block` of the float model.
+void CalibrationRun::read_dump(int64_t block) {
+  states_.clear();
+  for (const CalibrationText& text : texts_) {
+    const at::Tensor states =
+        text.dump->inputs(block, model_.spec().hidden_size).to(options_.device);
     states_.push_back({states, states.clone(), text.calibrate});
   }
 }
@@ -229,6 +207,9 @@ std::optional<UnitResult> CalibrationRun::find_unit(int64_t block, const std::st
     if (bits != kFloatBits) {
       result.weights[weight.name] = quantize_as_learned(weight.name, weight.value, bits, find);
     }
+    if (const auto clip = find(parameter_name(weight.name, ".input_clip"))) {
+      result.input_clips[weight.name] = *clip;
+    }
   }
   for (const auto& [name, value] : tensors) {
     if (name.ends_with(".weight")) {
@@ -250,6 +231,9 @@ void CalibrationRun::keep_unit(const UnitResult& result) {
       keep_learned(weight.name, weight.value, chosen->second, options_.keep_codes, tensors);
       entry["weights"].push_back(summarize_weight(weight.name, weight.value, chosen->second));
     }
+  }
+  for (const auto& [name, logit] : result.input_clips) {
+    tensors[parameter_name(name, ".input_clip")] = logit;
   }
   write_tensors(folder_.unit_path(result.report.block, result.report.unit), tensors);
   journal_.append(entry);
@@ -281,15 +265,15 @@ void CalibrationRun::step(int64_t block, const std::string& detail) {
 void CalibrationRun::run_block(PieceStream& stream, int64_t block) {
   const auto start = Clock::now();
   unit_files_.clear();
-  const nn::AttentionOptions attention{options_.dense_attention, kWorkspace};
+  const nn::AttentionOptions attention{options_.dense_attention, kCalibrationWorkspace};
   BlockCalibrator(context_, quant_exec_, model_, attention,
-                  expert_slice_tokens(model_.spec(), kWorkspace), unit_hooks(block))
+                  expert_slice_tokens(model_.spec(), kCalibrationWorkspace), unit_hooks(block))
       .run(stream, block, states_);
   if (options_.on_block) {
     options_.on_block(block, unit_files_);
   }
   if (options_.keep_parameters) {
-    join_unit_files(unit_files_, parameters_path(options_.folder, block));
+    join_parameters(unit_files_, parameters_path(options_.folder, block));
   }
   if (journal_.find(block, "block") == nullptr) {
     journal_.append(report_block(block, seconds_since(start)).json());
@@ -367,7 +351,8 @@ CalibrationResult CalibrationRun::run() {
   const int64_t blocks = model_.spec().blocks;
   CalibrationResult result;
   PieceLoader loader(checkpoint_, at::kFloat, options_.device);
-  const std::vector<PieceSpec> pieces = route_pieces(model_, route_, at::kFloat);
+  const bool from_dump = texts_.front().dump.has_value();
+  const std::vector<PieceSpec> pieces = calibration_pieces(model_, route_, from_dump);
   estimate_.emplace(pieces, options_.recipe, token_count(texts_), model_.spec().expert_share);
   PieceStream stream(loader, pieces);
   for (int64_t block = route_.begin; block < std::min(route_.end, blocks); ++block) {
@@ -377,7 +362,11 @@ CalibrationResult CalibrationRun::run() {
     measure_held_out(stream);
   }
   if (route_.mtp) {
-    enter_mtp(stream);
+    if (from_dump) {
+      read_dump(blocks);
+    } else {
+      enter_mtp(stream);
+    }
     run_block(stream, blocks);
   }
   for (const Json& entry : journal_.entries()) {
@@ -408,34 +397,6 @@ Json BlockReport::json() const {
     json["held_out_relative_error"] = *held_out_error;
   }
   return json;
-}
-
-CalibrationPlan plan_calibration(const Checkpoint& checkpoint, const Model& model,
-                                 const std::vector<CalibrationText>& texts,
-                                 const CalibrationOptions& options) {
-  const auto pieces = route_pieces(model, make_route(model, options, texts), at::kFloat);
-  const PieceLoader loader(checkpoint, at::kFloat, options.device);
-  CalibrationPlan plan;
-  int64_t states = 0;
-  for (const CalibrationText& text : texts) {
-    states += 2 * text.windows.count() * text.windows.seq_len * model.spec().hidden_size *
-              static_cast<int64_t>(at::elementSize(options.type));
-  }
-  plan.states_bytes = 2 * states;  // and what a block adds to them
-  plan.disk_bytes = 2 * states;
-  plan.runtime_bytes = kRuntimeBytes;
-  plan.workspace_bytes = kWorkspace;
-  plan.bytes_to_read = stored_bytes(checkpoint, pieces);
-  plan.units = static_cast<int64_t>(pieces.size());
-  for (const PieceSpec& piece : pieces) {
-    plan.weights_bytes = std::max(plan.weights_bytes, 3 * loader.loaded_bytes(piece));
-  }
-  const int64_t hidden = model.spec().hidden_size;
-  plan.hessian_bytes = 4 * hidden * hidden * int64_t{4};
-  check(options.max_memory == 0 || plan.peak_bytes() <= options.max_memory,
-        "--max_memory {}: expected at least {}", format_bytes(options.max_memory),
-        format_bytes(plan.peak_bytes()));
-  return plan;
 }
 
 CalibrationResult calibrate(const Checkpoint& checkpoint, const Model& model,

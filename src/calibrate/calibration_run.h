@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/progress.h"
+#include "calibrate/states_dump.h"
 #include "calibrate/unit.h"
 #include "checkpoint/checkpoint.h"
 #include "models/model.h"
@@ -22,9 +23,15 @@
 namespace blockptq {
 
 struct CalibrationText {
-  TokenWindows windows;
+  TokenWindows windows;  ///< none with a dump
   std::string fingerprint;
   bool calibrate = true;  ///< false: held-out, to measure on
+  /// The states of the float model on the text, which both models start from at the first block
+  /// (and again at an MTP layer); of all texts or of none. Nothing: they start from the embeddings.
+  std::optional<StatesDump> dump = std::nullopt;
+
+  int64_t sequences() const { return dump ? dump->sequences() : windows.count(); }
+  int64_t seq_len() const { return dump ? dump->seq_len() : windows.seq_len; }
 };
 
 struct CalibrationOptions {
@@ -34,8 +41,9 @@ struct CalibrationOptions {
   at::ScalarType type = at::kBFloat16;
   at::Device device = at::kCPU;
   bool dense_attention = false;
-  bool mtp = true;   ///< calibrate the MTP layer, where there is one
-  int64_t end = -1;  ///< one past the last block; -1: all
+  bool mtp = true;    ///< calibrate the MTP layer, where there is one
+  int64_t begin = 0;  ///< first block; not 0 only with a dump
+  int64_t end = -1;   ///< one past the last block; -1: all
   int64_t max_memory = 0;
   std::filesystem::path folder;  ///< of the run
   bool restart = false;
@@ -66,25 +74,6 @@ struct CalibrationResult {
   int64_t bytes_read = 0;
   double seconds = 0;  ///< of this process
 };
-
-struct CalibrationPlan {
-  int64_t states_bytes = 0;
-  int64_t weights_bytes = 0;
-  int64_t hessian_bytes = 0;
-  int64_t workspace_bytes = 0;
-  int64_t runtime_bytes = 0;
-  int64_t bytes_to_read = 0;
-  int64_t disk_bytes = 0;  ///< of the run folder, at most
-  int64_t units = 0;
-  int64_t peak_bytes() const {
-    return states_bytes + weights_bytes + hessian_bytes + workspace_bytes + runtime_bytes;
-  }
-};
-
-/// Error when `max_memory` cannot hold it.
-CalibrationPlan plan_calibration(const Checkpoint& checkpoint, const Model& model,
-                                 const std::vector<CalibrationText>& texts,
-                                 const CalibrationOptions& options);
 
 /// Error for a run folder of another run, and for everything that reading refuses.
 CalibrationResult calibrate(const Checkpoint& checkpoint, const Model& model,

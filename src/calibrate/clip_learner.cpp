@@ -1,153 +1,187 @@
 #include "calibrate/clip_learner.h"
 
 #include <ATen/ATen.h>
-#include <c10/core/GradMode.h>
 
 #include <algorithm>
-#include <utility>
+#include <cmath>
+#include <functional>
 #include <vector>
 
 #include "base/system.h"
-#include "calibrate/adamw.h"
 #include "quant/grid.h"
-#include "quant/straight_through.h"
 
 namespace blockptq {
 namespace {
 
-/// Tokens of one step.
-struct Batch {
-  at::Tensor x_TD;       ///< input of the quantized model
-  at::Tensor y_TD;       ///< wanted output, fp32
-  at::Tensor weight_T1;  ///< squared router weights, over the sum of g^2 |y|^2 of all batches
+constexpr int64_t kMinTokens = 64;
+constexpr int kFactors = 16;     // tried per channel and pass
+constexpr double kRange = 0.08;  // on both sides of the clip so far
+constexpr double kInputStep = 0.02;
+constexpr int kInputFactors = 12;
+
+/// The tokens of the unit.
+struct Tokens {
+  at::Tensor x_TD;       ///< what the quantized gate and up see
+  at::Tensor h_TI;       ///< what goes into down in the float model
+  at::Tensor y_TD;       ///< the float model's output
+  at::Tensor weight_T1;  ///< squared router weights
 };
 
-/// A weight whose clips are learned.
-struct Learned {
-  const Weight* weight = nullptr;
-  int bits = 8;
-  at::Tensor start_O;  ///< c0
-  at::Tensor theta_O;
-  at::Tensor best_O;
-
-  at::Tensor clip() const { return start_O * theta_O.exp(); }
-};
-
-std::vector<Batch> make_batches(const CalibrationContext& context, const nn::Mlp& exact,
-                                const TokenSource& tokens, const ClipLearnerOptions& options) {
-  std::vector<Batch> batches;
+Tokens gather(const CalibrationContext& context, const FakeQuantExec& quant_exec,
+              const nn::Mlp& mlp, const TokenSource& tokens, int64_t max_tokens) {
+  const nn::Mlp exact{float_weight(context, mlp.gate), float_weight(context, mlp.up),
+                      float_weight(context, mlp.down)};
+  std::vector<at::Tensor> x;
+  std::vector<at::Tensor> h;
+  std::vector<at::Tensor> y;
+  std::vector<at::Tensor> weight;
   int64_t taken = 0;
-  double norm = 0;
-  for (int64_t i = 0; i < tokens.slices && taken < options.max_tokens; ++i) {
+  for (int64_t i = 0; i < tokens.slices && taken < max_tokens; ++i) {
     const TokenSlice slice = tokens.slice(i);
-    for (int64_t begin = 0; slice.calibrate && begin < slice.quant_TD.size(0);
-         begin += options.batch_tokens) {
-      const int64_t end = std::min(begin + options.batch_tokens, slice.quant_TD.size(0));
-      const at::Tensor y =
-          exact.forward(context.float_exec, slice.float_TD.slice(0, begin, end)).to(at::kFloat);
-      const at::Tensor weight = slice.weight_T.defined()
-                                    ? slice.weight_T.slice(0, begin, end).square().unsqueeze(1)
-                                    : at::ones({end - begin, 1}, y.options());
-      norm += (weight * y.square()).sum(at::kDouble).item<double>();
-      batches.push_back({slice.quant_TD.slice(0, begin, end).clone(), y, weight});
-      taken += end - begin;
-    }
-  }
-  for (Batch& batch : batches) {
-    batch.weight_T1 = batch.weight_T1 / norm;
-  }
-  return batches;
-}
-
-std::vector<Learned> learned_weights(const CalibrationContext& context, const nn::Mlp& mlp,
-                                     const std::map<std::string, QTensor>& chosen) {
-  std::vector<Learned> result;
-  for (const Weight* weight : {&mlp.gate, &mlp.up, &mlp.down}) {
-    const auto found = chosen.find(weight->name);
-    if (found == chosen.end()) {
+    const int64_t count = std::min(slice.quant_TD.size(0), max_tokens - taken);
+    if (!slice.calibrate || count == 0) {
       continue;
     }
-    const int bits = context.recipe.linear(weight->role, weight->name).weight_bits;
-    const at::Tensor start = found->second.scales_O / weight_scales(weight->value, bits);
-    result.push_back(
-        {weight, bits, start, at::zeros_like(start).requires_grad_(), at::zeros_like(start)});
+    const at::Tensor part = slice.quant_TD.slice(0, 0, count);
+    x.push_back(quant_exec.input(Site::before(mlp.gate), part).value.to(at::kFloat));
+    const Activation hidden = exact.hidden(context.float_exec, slice.float_TD.slice(0, 0, count));
+    h.push_back(hidden.value.to(at::kFloat));
+    y.push_back(context.float_exec.linear(exact.down, hidden).to(at::kFloat));
+    weight.push_back(slice.weight_T.defined()
+                         ? slice.weight_T.slice(0, 0, count).square().unsqueeze(1)
+                         : at::ones({count, 1}, y.back().options()));
+    taken += count;
   }
-  return result;
+  return taken < kMinTokens ? Tokens{}
+                            : Tokens{at::cat(x), at::cat(h), at::cat(y), at::cat(weight)};
 }
 
-/// The MLP under the clips as they are.
-nn::Mlp clipped_mlp(const CalibrationContext& context, const nn::Mlp& mlp,
-                    const std::vector<Learned>& learned) {
-  nn::Mlp result{float_weight(context, mlp.gate), float_weight(context, mlp.up),
-                 float_weight(context, mlp.down)};
-  for (Weight* weight : {&result.gate, &result.up, &result.down}) {
-    for (const Learned& entry : learned) {
-      if (entry.weight->name == weight->name) {
-        weight->value =
-            fake_quantize_weight_st(entry.weight->value, entry.bits, entry.clip(), context.type);
-      }
+/// One MLP in work, in fp32.
+class Learner {
+ public:
+  Learner(const CalibrationContext& context, const nn::Mlp& mlp, const Tokens& tokens,
+          UnitResult& result)
+      : context_(context), mlp_(mlp), tokens_(tokens), result_(result) {}
+
+  void learn_gate() {
+    const at::Tensor up_TI = at::linear(tokens_.x_TD, value(mlp_.up));
+    learn(mlp_.gate, [&](const at::Tensor& w_ID) {
+      return errors(nn::swiglu(at::linear(tokens_.x_TD, w_ID), up_TI), tokens_.h_TI);
+    });
+  }
+  void learn_up() {
+    const at::Tensor gate_TI = at::silu(at::linear(tokens_.x_TD, value(mlp_.gate)));
+    learn(mlp_.up, [&](const at::Tensor& w_ID) {
+      return errors(at::linear(tokens_.x_TD, w_ID).mul_(gate_TI), tokens_.h_TI);
+    });
+  }
+  void learn_down() {
+    const at::Tensor h_TI = down_input(factor_of(result_, mlp_.down));
+    learn(mlp_.down,
+          [&](const at::Tensor& w_DI) { return errors(at::linear(h_TI, w_DI), tokens_.y_TD); });
+  }
+  void learn_down_input() {
+    const int bits = input_bits();
+    if (bits == kFloatBits) {
+      return;
+    }
+    std::vector<double> sums;
+    for (const double factor : tried_input_factors(bits)) {
+      check_stop();
+      const at::Tensor y_TD = at::linear(down_input(factor), value(mlp_.down));
+      sums.push_back(errors(y_TD, tokens_.y_TD).sum(at::kDouble).item<double>());
+    }
+    const at::Tensor logit = best_input_clip(sums, bits);
+    if (logit.defined()) {
+      result_.input_clips[mlp_.down.name] = logit;
     }
   }
-  return result;
-}
 
-at::Tensor batch_loss(const FakeQuantExec& quant_exec, const nn::Mlp& mlp, const Batch& batch) {
-  const at::Tensor y = mlp.forward(quant_exec, batch.x_TD).to(at::kFloat);
-  return ((y - batch.y_TD).square() * batch.weight_T1).sum();
-}
-
-double total_loss(const CalibrationContext& context, const FakeQuantExec& quant_exec,
-                  const nn::Mlp& mlp, const std::vector<Learned>& learned,
-                  const std::vector<Batch>& batches) {
-  const c10::NoGradGuard no_grad;
-  const nn::Mlp clipped = clipped_mlp(context, mlp, learned);
-  double loss = 0;
-  for (const Batch& batch : batches) {
-    loss += batch_loss(quant_exec, clipped, batch).item<double>();
+ private:
+  at::Tensor value(const Weight& weight) const {
+    const auto found = result_.weights.find(weight.name);
+    return found == result_.weights.end() ? weight.value : found->second.dequantize(at::kFloat);
   }
-  return loss;
+  int input_bits() const {
+    return context_.recipe.linear(mlp_.down.role, mlp_.down.name).activation_bits;
+  }
+  /// Of the quantized gate and up, quantized.
+  at::Tensor down_input(double factor) const {
+    const at::Tensor h_TI = nn::swiglu(at::linear(tokens_.x_TD, value(mlp_.gate)),
+                                       at::linear(tokens_.x_TD, value(mlp_.up)));
+    return input_bits() == kFloatBits ? h_TI : fake_quantize(h_TI, input_bits(), 0, factor);
+  }
+  /// Per column; consumes y.
+  at::Tensor errors(at::Tensor y_TN, const at::Tensor& wanted_TN) const {
+    return y_TN.sub_(wanted_TN).square_().mul_(tokens_.weight_T1).sum(0);
+  }
+  void learn(const Weight& weight, const std::function<at::Tensor(const at::Tensor&)>& errors_of);
+
+  const CalibrationContext& context_;
+  const nn::Mlp& mlp_;
+  const Tokens& tokens_;
+  UnitResult& result_;
+};
+
+/// The integers of `weight` under the best factor of every channel.
+void Learner::learn(const Weight& weight,
+                    const std::function<at::Tensor(const at::Tensor&)>& errors_of) {
+  const auto chosen = result_.weights.find(weight.name);
+  if (chosen == result_.weights.end()) {
+    return;
+  }
+  const int bits = chosen->second.bits;
+  const auto under = [&](const at::Tensor& clip_O) {
+    return quantize_weight(weight.value, bits, weight_scales(weight.value, bits, clip_O));
+  };
+  const at::Tensor start_O = chosen->second.scales_O / weight_scales(weight.value, bits);
+  at::Tensor best_O = start_O;
+  at::Tensor least_O = errors_of(under(start_O).dequantize(at::kFloat));
+  for (int k = 0; k < kFactors; ++k) {
+    check_stop();
+    const double factor = 1 - kRange + 2 * kRange * k / (kFactors - 1);
+    const at::Tensor clip_O = (start_O * factor).clamp_max_(1);
+    const at::Tensor error_O = errors_of(under(clip_O).dequantize(at::kFloat));
+    best_O = at::where(error_O < least_O, clip_O, best_O);
+    least_O = at::minimum(error_O, least_O);
+  }
+  chosen->second = under(best_O);
 }
 
 }  // namespace
 
+std::vector<double> tried_input_factors(int bits) {
+  const double top = (1 << (bits - 1)) - 1;
+  std::vector<double> factors{1, top / (top + 0.5)};
+  for (int k = 1; k <= kInputFactors; ++k) {
+    factors.push_back(1 - kInputStep * k);
+  }
+  return factors;
+}
+
+at::Tensor best_input_clip(const std::vector<double>& errors, int bits) {
+  const auto best = std::min_element(errors.begin(), errors.end()) - errors.begin();
+  const double factor = tried_input_factors(bits)[static_cast<size_t>(best)];
+  return best == 0 ? at::Tensor() : at::full({1}, std::log(factor / (1 - factor)), at::kFloat);
+}
+
 void learn_clips(const CalibrationContext& context, const FakeQuantExec& quant_exec,
                  const nn::Mlp& mlp, const TokenSource& tokens, const ClipLearnerOptions& options,
-                 std::map<std::string, QTensor>& chosen) {
-  const nn::Mlp exact{float_weight(context, mlp.gate), float_weight(context, mlp.up),
-                      float_weight(context, mlp.down)};
-  const std::vector<Batch> batches = make_batches(context, exact, tokens, options);
-  std::vector<Learned> learned = learned_weights(context, mlp, chosen);
-  if (batches.empty() || learned.empty()) {
+                 UnitResult& result) {
+  const Tokens gathered = gather(context, quant_exec, mlp, tokens, options.max_tokens);
+  if (!gathered.x_TD.defined()) {
     return;
   }
-  std::vector<at::Tensor> parameters;
-  parameters.reserve(learned.size());
-  for (const Learned& entry : learned) {
-    parameters.push_back(entry.theta_O);
+  Learner learner(context, mlp, gathered, result);
+  for (int64_t pass = 0; options.weights && pass < options.passes; ++pass) {
+    learner.learn_gate();
+    learner.learn_up();
   }
-  AdamW optimizer(parameters, /*weight_decay=*/0);
-  const auto steps = options.epochs * static_cast<int64_t>(batches.size());
-  double best = total_loss(context, quant_exec, mlp, learned, batches);
-  int64_t step = 0;
-  for (int64_t epoch = 0; epoch < options.epochs; ++epoch) {
-    for (const Batch& batch : batches) {
-      check_stop();
-      const c10::AutoGradMode with_grad(true);
-      batch_loss(quant_exec, clipped_mlp(context, mlp, learned), batch).backward();
-      optimizer.step(cosine_lr(step++, steps, options.lr, options.lr * 1e-2));
-    }
-    const double loss = total_loss(context, quant_exec, mlp, learned, batches);
-    if (loss < best) {
-      best = loss;
-      for (Learned& entry : learned) {
-        entry.best_O = entry.theta_O.detach().clone();
-      }
-    }
+  if (options.activations) {
+    learner.learn_down_input();
   }
-  for (const Learned& entry : learned) {
-    const at::Tensor clip_O = entry.start_O * entry.best_O.exp();
-    chosen[entry.weight->name] = quantize_weight(
-        entry.weight->value, entry.bits, weight_scales(entry.weight->value, entry.bits, clip_O));
+  if (options.weights) {
+    learner.learn_down();
   }
 }
 

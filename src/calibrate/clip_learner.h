@@ -1,15 +1,15 @@
-// Learned clips of an MLP's weights (LWC of OmniQuant, arXiv 2308.13137, on the one grid of
-// quant/grid.h): one factor per output channel, learned through the whole MLP on its own tokens.
+// Learned clips of an MLP (LWC and LAC of OmniQuant, arXiv 2308.13137, on the one grid of
+// quant/grid.h), on its own tokens t with router weights g_t:
 //
-//   c_o = c0_o exp(theta_o),  c0: the clip that the searched scale stands for,  theta = 0 at first,
-//   loss = sum g^2 |y - y'|^2 / sum g^2 |y|^2,  y: float model on its input, y': quantized model on
-//   its own
+//   gate, up   the factor of every channel with the least  sum_t g^2 (h_tj - h'_tj)^2,  h: what the
+//              float model puts into down, h': the quantized model; channels are independent
+//   down       the same with the output y; before it, the factor of its input, one for all tokens
 //
-// AdamW without weight decay, cosine schedule; the factors of the best epoch are kept.
+// by coordinate descent over factors around the clip that the searched scale stands for, gate and
+// up in turns. Straight-through gradients (--compat amct) lose here: they move all channels at
+// once, off the factors whose rounding errors happen to cancel, which is what a search lives on
+// (docs/training.md has numbers).
 #pragma once
-
-#include <map>
-#include <string>
 
 #include "calibrate/mlp_unit.h"
 #include "calibrate/unit.h"
@@ -17,9 +17,18 @@
 
 namespace blockptq {
 
-/// Improves `chosen` (the integers of gate, up and down) in place. `mlp`: weights in fp32.
+/// Factors on dynamic maxima that are tried, from 1 down. The second is the one at which the
+/// maximum lies at the end of the cell of the largest code.
+std::vector<double> tried_input_factors(int bits);
+
+/// The LAC logit of the factor with the least error; undefined: 1 is best. errors: of
+/// tried_input_factors(bits).
+at::Tensor best_input_clip(const std::vector<double>& errors, int bits);
+
+/// Improves `result` (the integers of gate, up and down) in place. `mlp`: weights in fp32. Leaves a
+/// unit with fewer than 64 tokens as it is.
 void learn_clips(const CalibrationContext& context, const FakeQuantExec& quant_exec,
                  const nn::Mlp& mlp, const TokenSource& tokens, const ClipLearnerOptions& options,
-                 std::map<std::string, QTensor>& chosen);
+                 UnitResult& result);
 
 }  // namespace blockptq

@@ -64,12 +64,13 @@ std::pair<double, double> losses(const CalibrationContext& context, const FakeQu
   const nn::Mlp exact = float_mlp(context, mlp);
   const nn::Mlp before = mlp_of(context, mlp, plain);
   const nn::Mlp after = mlp_of(context, mlp, chosen);
+  const FakeQuantExec after_exec(context.recipe, input_factors(chosen));
   RelativeError error_before;
   RelativeError error_after;
   for_calibration(tokens, [&](const TokenSlice& slice) {
     const at::Tensor y = exact.forward(context.float_exec, slice.float_TD);
     error_before.add(before.forward(quant_exec, slice.quant_TD), y, slice.weight_T);
-    error_after.add(after.forward(quant_exec, slice.quant_TD), y, slice.weight_T);
+    error_after.add(after.forward(after_exec, slice.quant_TD), y, slice.weight_T);
   });
   return {error_before.value(), error_after.value()};
 }
@@ -217,7 +218,7 @@ UnitResult calibrate_mlp(const CalibrationContext& context, const FakeQuantExec&
                result.weights);
   choose_down(context, quant_exec, target, tokens, result);
   if (context.learn_clips) {
-    learn_clips(context, quant_exec, target, tokens, *context.learn_clips, result.weights);
+    learn_clips(context, quant_exec, target, tokens, *context.learn_clips, result);
   }
 
   const auto [before, after] = losses(context, quant_exec, mlp, plain, result, tokens);
@@ -230,10 +231,11 @@ UnitResult calibrate_mlp(const CalibrationContext& context, const FakeQuantExec&
   return result;
 }
 
-void run_mlp(const CalibrationContext& context, const FakeQuantExec& quant_exec, const nn::Mlp& mlp,
-             const UnitResult& chosen, const TokenSource& tokens, const TakeOutputs& take) {
+void run_mlp(const CalibrationContext& context, const nn::Mlp& mlp, const UnitResult& result,
+             const TokenSource& tokens, const TakeOutputs& take) {
+  const FakeQuantExec quant_exec(context.recipe, input_factors(result));
   const nn::Mlp exact = float_mlp(context, mlp);
-  const nn::Mlp quantized = mlp_of(context, mlp, chosen);
+  const nn::Mlp quantized = mlp_of(context, mlp, result);
   for (int64_t i = 0; i < tokens.slices; ++i) {
     check_stop();
     const TokenSlice slice = tokens.slice(i);

@@ -47,8 +47,8 @@ UnitResult calibrate_mlp(const CalibrationContext& context, const FakeQuantExec&
                          const nn::Mlp& mlp, const TokenSource& tokens,
                          const InputStatistics* block);
 
-/// Runs both models' MLP over the tokens.
-void run_mlp(const CalibrationContext& context, const FakeQuantExec& quant_exec, const nn::Mlp& mlp,
-             const UnitResult& chosen, const TokenSource& tokens, const TakeOutputs& take);
+/// Runs both models' MLP over the tokens, the quantized one with what was found for it.
+void run_mlp(const CalibrationContext& context, const nn::Mlp& mlp, const UnitResult& result,
+             const TokenSource& tokens, const TakeOutputs& take);
 
 }  // namespace blockptq

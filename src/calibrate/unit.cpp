@@ -39,6 +39,13 @@ void keep_transformed(const std::vector<Weight>& weights, UnitResult& result) {
   }
 }
 
+Json ClipLearnerOptions::json() const {
+  return {{"passes", passes},
+          {"max_tokens", max_tokens},
+          {"weights", weights},
+          {"activations", activations}};
+}
+
 void choose_codes(const CalibrationContext& context, const std::vector<Weight>& weights,
                   const InputStatistics& input, std::map<std::string, QTensor>& chosen) {
   // Weights with the same bits and algorithm are chosen together: they share the factor of H.
@@ -82,6 +89,19 @@ Weight quantized_weight(const CalibrationContext& context, const Weight& weight,
 
 Weight float_weight(const CalibrationContext& context, const Weight& weight) {
   return {weight.name, weight.role, weight.value.to(context.type)};
+}
+
+FakeQuantExec::Factors input_factors(const UnitResult& result) {
+  FakeQuantExec::Factors factors;
+  for (const auto& [name, logit] : result.input_clips) {
+    factors[name] = at::sigmoid(logit);
+  }
+  return factors;
+}
+
+double factor_of(const UnitResult& result, const Weight& weight) {
+  const auto found = result.input_clips.find(weight.name);
+  return found == result.input_clips.end() ? 1 : at::sigmoid(found->second).item<double>();
 }
 
 void RelativeError::add(const at::Tensor& y, const at::Tensor& reference,

@@ -37,6 +37,7 @@ struct UnitReport {
 /// What the quantized model has in the place of the unit's weights, by name.
 struct UnitResult {
   std::map<std::string, QTensor> weights;
+  NamedTensors input_clips;  ///< LAC logits, by the weight behind the site
   /// Tensors that stay in floating point and that a transform has changed, fp32.
   std::map<std::string, at::Tensor> transformed;
   /// Of a fresh result: what stands in the place of the weights before rounding, fp32.
@@ -46,10 +47,12 @@ struct UnitResult {
 
 /// How clips are learned (calibrate/clip_learner.h).
 struct ClipLearnerOptions {
-  int64_t epochs = 6;
-  double lr = 1e-2;  ///< of the logarithm of a clip
-  int64_t batch_tokens = 512;
+  int64_t passes = 2;         ///< over gate and up in turns
   int64_t max_tokens = 4096;  ///< of a unit; the first ones are used
+  bool weights = true;        ///< learn clips of weights
+  bool activations = false;   ///< learn clips of activations
+
+  Json json() const;  ///< identifies them
 };
 
 /// What all units of a run share; must outlive them.
@@ -79,6 +82,11 @@ Weight quantized_weight(const CalibrationContext& context, const Weight& weight,
                         const std::map<std::string, QTensor>& chosen);
 /// `weight` in the compute type.
 Weight float_weight(const CalibrationContext& context, const Weight& weight);
+
+/// The factors of result's activations, as FakeQuantExec wants them.
+FakeQuantExec::Factors input_factors(const UnitResult& result);
+/// That of the activation in front of `weight`; 1 where none was learned.
+double factor_of(const UnitResult& result, const Weight& weight);
 
 /// Sums of weighted squared errors and norms.
 class RelativeError {

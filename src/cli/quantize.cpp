@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/size.h"
 #include "base/system.h"
+#include "calibrate/calibration_plan.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/formats/output_format.h"
 #include "cli/command.h"

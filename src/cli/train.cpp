@@ -1,18 +1,22 @@
 // blockptq train: learn quantization parameters from calibration text.
 #include <fmt/format.h>
 
-#include <map>
+#include <functional>
 #include <memory>
+#include <optional>
 
+#include "base/error.h"
 #include "base/size.h"
 #include "base/system.h"
+#include "calibrate/amct_run.h"
+#include "calibrate/calibration_plan.h"
 #include "calibrate/calibration_run.h"
 #include "checkpoint/checkpoint.h"
 #include "cli/command.h"
 #include "cli/options.h"
+#include "cli/pass_options.h"
 #include "cli/quant_options.h"
 #include "eval/arithmetic.h"
-#include "models/families.h"
 #include "report/progress_bar.h"
 #include "text/tokenizer.h"
 #include "text/windows.h"
@@ -20,18 +24,40 @@
 namespace blockptq::cli {
 namespace {
 
+constexpr const char* kLearnedClip = "learned_clip";
+constexpr int64_t kSamples = 45;  // sequences, unless the options say
+
 struct TrainArguments {
   std::filesystem::path model;
+  std::filesystem::path data_dir;
   ComputeOptions compute;
   TextOptions text;
   QuantOptions quant;
-  CalibrationOptions calibration;
+  std::filesystem::path output;
   std::string mode = "block";
-  std::string algorithm = "learned_clip";
-  ClipLearnerOptions clips;
-  int64_t nsamples = 45;
+  std::string compat;
+  std::optional<std::string> algorithm;
+  std::optional<int64_t> epochs, batch, nsamples;
+  std::optional<double> lr;
+  bool lwc = false;
+  bool lac = false;
+  bool dense_attention = false;
+  int64_t begin = 0;
+  int64_t end = -1;
+  bool restart = false;
   bool dry_run = false;
   std::filesystem::path json;
+
+  TrainMode train_mode() const {
+    return mode == "mla" ? TrainMode::mla : mode == "moe" ? TrainMode::moe : TrainMode::block;
+  }
+  /// Parameters are for the weights as they are.
+  Recipe recipe() const {
+    return restrict_recipe(quant.resolve(), train_mode()).without_transforms();
+  }
+  StatesDump dump(const Checkpoint& checkpoint) const {
+    return {data_dir, checkpoint, compute.resolve_dtype(), dense_attention, nsamples};
+  }
 };
 
 void print_plan(const CalibrationPlan& plan) {
@@ -77,42 +103,146 @@ void print_result(const CalibrationResult& result) {
              format_bytes(result.bytes_read));
 }
 
-void run_train(TrainArguments& args) {
-  args.compute.apply_threads();
-  CalibrationOptions& options = args.calibration;
-  options.device = args.compute.resolve_device();
-  options.type = args.compute.resolve_dtype();
-  options.max_memory = args.compute.resolve_max_memory();
-  const std::map<std::string, TrainMode> modes{
-      {"mla", TrainMode::mla}, {"moe", TrainMode::moe}, {"block", TrainMode::block}};
-  options.recipe = restrict_recipe(args.quant.resolve(), modes.at(args.mode)).without_transforms();
-  if (args.algorithm == "learned_clip") {
-    options.default_algorithm = {{"name", "scale_search"}};
-    options.learn_clips = args.clips;
-  } else {
-    options.default_algorithm = {{"name", args.algorithm}};
+/// The text of the options: of the dump, or read and cut.
+CalibrationText read_text(const TrainArguments& args, const Opened& opened) {
+  if (!args.data_dir.empty()) {
+    StatesDump dump = args.dump(opened.checkpoint);
+    return {{}, dump.fingerprint(), true, std::move(dump)};
   }
-  options.command = "train";
-  const Checkpoint checkpoint = Checkpoint::open(args.model);
-  const auto model = open_model(checkpoint);
   const Tokenizer tokenizer = Tokenizer::load(args.model);
   const Corpus corpus = args.text.read();
-  const std::vector<CalibrationText> texts{
-      {calibration_windows(corpus, tokenizer, model->spec().vocab_size, args.text.seq_len,
-                           args.nsamples),
-       corpus.fingerprint, true}};
+  return {calibration_windows(corpus, tokenizer, opened.model->spec().vocab_size, args.text.seq_len,
+                              args.nsamples.value_or(kSamples)),
+          corpus.fingerprint};
+}
+
+CalibrationOptions calibration_options(const TrainArguments& args) {
+  check(!args.batch && !args.lr, "--cali_bsz, --base_lr: only with --compat amct");
+  CalibrationOptions options;
+  options.recipe = args.recipe();
+  options.type = args.compute.resolve_dtype();
+  options.device = args.compute.resolve_device();
+  options.dense_attention = args.dense_attention;
+  options.begin = args.begin;
+  options.end = args.end;
+  options.max_memory = args.compute.resolve_max_memory();
+  options.folder = args.output;
+  options.restart = args.restart;
+  options.command = "train";
+  const std::string algorithm = args.algorithm.value_or(kLearnedClip);
+  if (algorithm != kLearnedClip) {
+    check(!args.epochs && !args.lwc && !args.lac,
+          "--algorithm {}: learns no clips; leave --epoch, --lwc and --lac out", algorithm);
+    options.default_algorithm = {{"name", algorithm}};
+    return options;
+  }
+  ClipLearnerOptions clips;
+  clips.weights = args.lwc || !args.lac;
+  clips.activations = args.lac;
+  clips.passes = args.epochs.value_or(clips.passes);
+  options.default_algorithm = {{"name", "scale_search"}};
+  options.learn_clips = clips;
+  return options;
+}
+
+AmctRunOptions amct_options(const TrainArguments& args) {
+  check(!args.data_dir.empty(),
+        "--compat amct: expected --data_dir, the inputs of blocks that `extract` writes");
+  check(!args.algorithm, "--compat amct: is an algorithm of its own; leave --algorithm out");
+  AmctRunOptions options;
+  AmctOptions& learn = options.learn;
+  learn.recipe = args.recipe();
+  learn.epochs = args.epochs.value_or(learn.epochs);
+  learn.base_lr = args.lr.value_or(learn.base_lr);
+  learn.bsz = args.batch.value_or(learn.bsz);
+  learn.lwc = args.lwc || !args.lac;
+  learn.lac = args.lac || !args.lwc;
+  learn.type = args.compute.resolve_dtype();
+  learn.attention.dense = args.dense_attention;
+  options.mode = args.train_mode();
+  options.device = args.compute.resolve_device();
+  options.begin = args.begin;
+  options.end = args.end;
+  options.max_memory = args.compute.resolve_max_memory();
+  options.folder = args.output;
+  options.restart = args.restart;
+  return options;
+}
+
+/// What `options` and `text` (of either procedure) will take, or do.
+struct Work {
+  std::function<CalibrationPlan()> plan;
+  std::function<CalibrationResult(Progress&)> run;
+};
+
+Work amct_work(const TrainArguments& args, const Opened& opened) {
+  const auto options = std::make_shared<AmctRunOptions>(amct_options(args));
+  const auto dump = std::make_shared<StatesDump>(args.dump(opened.checkpoint));
+  return {[=, &opened] { return plan_amct(opened.checkpoint, *opened.model, *dump, *options); },
+          [=, &opened](Progress& progress) {
+            return train_amct(opened.checkpoint, *opened.model, *dump, *options, progress);
+          }};
+}
+
+Work calibration_work(const TrainArguments& args, const Opened& opened) {
+  const auto texts = std::make_shared<std::vector<CalibrationText>>(1, read_text(args, opened));
+  const auto options = std::make_shared<CalibrationOptions>(calibration_options(args));
+  return {
+      [=, &opened] { return plan_calibration(opened.checkpoint, *opened.model, *texts, *options); },
+      [=, &opened](Progress& progress) {
+        return calibrate(opened.checkpoint, *opened.model, *texts, *options, progress);
+      }};
+}
+
+void run_train(TrainArguments& args) {
+  args.compute.apply_threads();
+  const Opened opened(args.model);
+  const Work work = args.compat.empty() ? calibration_work(args, opened) : amct_work(args, opened);
   if (args.dry_run) {
-    const CalibrationPlan plan = plan_calibration(checkpoint, *model, texts, options);
+    const CalibrationPlan plan = work.plan();
     print_plan(plan);
     write_json(args.json, plan_json(plan));
     return;
   }
   const CalibrationResult result = [&] {
     ProgressBar progress(stderr);
-    return calibrate(checkpoint, *model, texts, options, progress);
+    return work.run(progress);
   }();
+  const Json json = result_json(args, result);
   print_result(result);
-  write_json(args.json, result_json(args, result));
+  write_json(args.json, json);
+}
+
+void add_learning_options(CLI::App& app, TrainArguments& args) {
+  app.add_option("--compat", args.compat,
+                 "amct: the procedure of the public DeepSeek-V3.2 sample, on --data_dir "
+                 "(docs/training.md)")
+      ->check(CLI::IsMember({"amct"}));
+  app.add_option(
+         "--algorithm", args.algorithm,
+         "how codes are chosen where the recipe does not say: learned_clip (searched scales, then "
+         "in MLPs clips learned by their output), gptq, scale_search or nearest (default "
+         "learned_clip)")
+      ->check(CLI::IsMember({kLearnedClip, "gptq", "scale_search", "nearest"}));
+  app.add_flag("--lwc", args.lwc, "learn clips of weights (default: unless --lac is given alone)");
+  app.add_flag("--lac", args.lac,
+               "learn clips of activations (default: no; with --compat amct, unless --lwc is given "
+               "alone)");
+  const ClipLearnerOptions clips;
+  const AmctOptions amct;
+  app.add_option("--epoch", args.epochs,
+                 fmt::format("passes over the clips (default {}); with --compat amct over the text "
+                             "(default {})",
+                             clips.passes, amct.epochs))
+      ->check(CLI::PositiveNumber);
+  app.add_option("--base_lr", args.lr,
+                 fmt::format("with --compat amct: a tenth of the first learning rate of the logits "
+                             "(default {})",
+                             amct.base_lr))
+      ->check(CLI::PositiveNumber);
+  app.add_option("--cali_bsz", args.batch,
+                 fmt::format("with --compat amct: sequences of a step (default {})", amct.bsz))
+      ->check(CLI::PositiveNumber);
 }
 
 }  // namespace
@@ -121,36 +251,32 @@ std::function<void()> add_train(CLI::App& app) {
   auto args = std::make_shared<TrainArguments>();
   app.description("Learn quantization parameters from calibration text, block by block.");
   app.add_option("--model", args->model, "checkpoint folder")->required();
-  app.add_option("--output_dir", args->calibration.folder,
+  app.add_option("--output_dir", args->output,
                  "run folder: quant_parameters_N.safetensors, journal, states to continue from")
       ->required();
   app.add_option("--train_mode", args->mode, "mla: attention, moe: MLPs and experts, block: both")
       ->check(CLI::IsMember({"mla", "moe", "block"}))
       ->capture_default_str();
-  app.add_option(
-         "--algorithm", args->algorithm,
-         "how codes are chosen where the recipe does not say: learned_clip (searched scales, then "
-         "clips learned through every MLP), gptq, scale_search or nearest")
-      ->check(CLI::IsMember({"learned_clip", "gptq", "scale_search", "nearest"}))
-      ->capture_default_str();
-  app.add_option("--epoch", args->clips.epochs, "epochs of learned_clip")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  app.add_option("--base_lr", args->clips.lr, "learning rate of learned_clip")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
   args->quant.add_to(app);
+  add_learning_options(app, *args);
   args->text.add_to(app, "calib.jsonl.gz", 512);
-  app.add_option("--nsamples", args->nsamples, "sequences to calibrate on")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+  auto* data_dir = app.add_option("--data_dir", args->data_dir,
+                                  "folder that `extract` filled, in the place of --data");
+  for (const char* option : {"--data", "--data_format", "--seq_len"}) {
+    data_dir->excludes(app.get_option(option));
+  }
+  app.add_option("--nsamples", args->nsamples,
+                 fmt::format("sequences to calibrate on (default {}; of --data_dir all)", kSamples))
+      ->check(CLI::PositiveNumber);
   args->compute.add_to(app);
-  app.add_flag("--dense_attention", args->calibration.dense_attention,
+  app.add_flag("--dense_attention", args->dense_attention,
                "ignore the indexer: every query sees all earlier keys");
-  app.add_option("--end,--end_block_idx", args->calibration.end,
+  app.add_option("--begin,--start_block_idx", args->begin, "first block; not 0: with --data_dir")
+      ->check(CLI::Range(int64_t{0}, int64_t{100000}));
+  app.add_option("--end,--end_block_idx", args->end,
                  "one past the last block (default: the last; the MTP layer counts after it)")
       ->check(CLI::Range(int64_t{1}, int64_t{100000}));
-  app.add_flag("--restart", args->calibration.restart,
+  app.add_flag("--restart", args->restart,
                "throw earlier work in --output_dir away instead of continuing");
   app.add_flag("--dry_run", args->dry_run, "print memory, disk and bytes to read, then stop");
   add_json_option(app, args->json);

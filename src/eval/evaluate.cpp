@@ -236,6 +236,14 @@ Route make_route(const Model& model, const PassSettings& settings) {
   return route;
 }
 
+std::string dtype_name(at::ScalarType type) {
+  return type == at::kFloat ? "fp32" : "bf16";
+}
+
+std::string attention_name(bool dense) {
+  return dense ? "dense" : "as the model says";
+}
+
 Json run_description(const std::string& command, const Subject& subject,
                      const TokenWindows& windows, const PassSettings& settings) {
   return {{"command", command},
@@ -244,8 +252,8 @@ Json run_description(const std::string& command, const Subject& subject,
           {"text", settings.text_fingerprint},
           {"windows", windows.count()},
           {"seq_len", windows.seq_len},
-          {"dtype", settings.type == at::kFloat ? "fp32" : "bf16"},
-          {"attention", settings.dense_attention ? "dense" : "as the model says"}};
+          {"dtype", dtype_name(settings.type)},
+          {"attention", attention_name(settings.dense_attention)}};
 }
 
 EvalPlan plan_evaluation(const Subject& subject, const Subject* reference, int64_t windows,

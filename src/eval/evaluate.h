@@ -77,6 +77,9 @@ EvalPlan plan_evaluation(const Subject& subject, const Subject* reference, int64
 /// The blocks of the settings; Error for begin or end outside the model, and for an MTP layer that
 /// it does not have.
 Route make_route(const Model& model, const PassSettings& settings);
+/// How run.json names a compute type, and which keys a query sees.
+std::string dtype_name(at::ScalarType type);
+std::string attention_name(bool dense);
 /// Identifies the run of `command` in its folder.
 Json run_description(const std::string& command, const Subject& subject,
                      const TokenWindows& windows, const PassSettings& settings);

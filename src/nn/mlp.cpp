@@ -8,9 +8,7 @@
 #include "tensor/parallel.h"
 
 namespace blockptq::nn {
-namespace {
 
-/// silu(gate) * up; may overwrite gate_TI.
 at::Tensor swiglu(at::Tensor gate_TI, const at::Tensor& up_TI) {
   if (!can_fuse(gate_TI) || up_TI.requires_grad()) {
     return at::silu(gate_TI) * up_TI;
@@ -25,8 +23,6 @@ at::Tensor swiglu(at::Tensor gate_TI, const at::Tensor& up_TI) {
   });
   return gate_TI;
 }
-
-}  // namespace
 
 Activation Mlp::hidden(const Exec& exec, const at::Tensor& x_TD) const {
   const Activation x = exec.input(Site::before(gate), x_TD);

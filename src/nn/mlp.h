@@ -19,4 +19,7 @@ struct Mlp {
   Activation hidden(const Exec& exec, const at::Tensor& x_TD) const;
 };
 
+/// silu(gate) * up; may overwrite gate_TI.
+at::Tensor swiglu(at::Tensor gate_TI, const at::Tensor& up_TI);
+
 }  // namespace blockptq::nn

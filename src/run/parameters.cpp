@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/sha256.h"
+#include "checkpoint/safetensors_writer.h"
 #include "quant/grid.h"
 
 namespace blockptq {
@@ -137,6 +138,26 @@ void keep_learned(std::string_view name, const at::Tensor& w_OI, const QTensor& 
       !at::equal(chosen.codes_OI, quantize_weight(w_OI, chosen.bits, chosen.scales_O).codes_OI)) {
     parameters[parameter_name(name, ".weight_codes")] = chosen.codes_OI;
   }
+}
+
+void join_parameters(const std::vector<std::filesystem::path>& units,
+                     const std::filesystem::path& path) {
+  std::vector<std::unique_ptr<SafetensorsFile>> files;
+  std::vector<TensorSpec> specs;
+  std::vector<std::pair<const SafetensorsFile*, const TensorInfo*>> sources;
+  for (const auto& unit : units) {
+    files.push_back(std::make_unique<SafetensorsFile>(unit));
+    for (const TensorInfo& info : files.back()->header().tensors) {
+      specs.push_back({info.name, info.dtype, info.shape});
+      sources.emplace_back(files.back().get(), &info);
+    }
+  }
+  write_safetensors(path, specs, {}, [&](size_t index, const Append& append) {
+    const auto& [file, info] = sources[index];
+    const TensorBytes bytes = file->read(*info);
+    append(bytes.data(), bytes.size());
+    file->release(*info);
+  });
 }
 
 QTensor quantize_clamped(const at::Tensor& w_OI, int bits, const at::Tensor& low_O,

@@ -75,6 +75,10 @@ QTensor quantize_as_learned(
 void keep_learned(std::string_view name, const at::Tensor& w_OI, const QTensor& chosen,
                   bool always_codes, NamedTensors& parameters);
 
+/// Writes what the files `units` hold as one file, tensor by tensor, atomically.
+void join_parameters(const std::vector<std::filesystem::path>& units,
+                     const std::filesystem::path& path);
+
 /// The weight clamped by LWC factors, on the grid of what is left.
 QTensor quantize_clamped(const at::Tensor& w_OI, int bits, const at::Tensor& low_O,
                          const at::Tensor& high_O);
