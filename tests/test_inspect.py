@@ -120,7 +120,7 @@ def test_inspect_shows_the_rules_of_a_training_run(tmp_path: Path) -> None:
         "train", folder, "--output_dir", str(folder), "--train_mode", "moe", "--algorithm", "nearest", "--end", 4
     )
     shown = run_blockptq("inspect", folder).stdout
-    assert f"{folder}: run of train" in shown and '"weight_bits":4' in shown
+    assert f"{folder}: run of train" in shown and '"weight_bits":16' in shown
     assert '{"name":"nearest"}' in shown
 
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <limits>
 #include <string>
 
@@ -91,6 +92,12 @@ void print_held_out(const Json& held_out) {
                   number_or_nan(held_out, "kl"), 100 * number_or_nan(held_out, "top1_agreement")));
 }
 
+/// A number of a table, or a dash where there is none.
+std::string cell(const Json& row, const char* key) {
+  const double value = number_or_nan(row, key);
+  return std::isfinite(value) ? fmt::format("{:.3g}", value) : "-";
+}
+
 void print_blocks(const Json& blocks) {
   if (blocks.empty()) {
     return;
@@ -99,9 +106,9 @@ void print_blocks(const Json& blocks) {
              "relative error", "on held-out", "time");
   for (const Json& row : blocks) {
     const bool done = row.contains("relative_error");
-    fmt::print("{:>5} {:>7} {:>10.3f} {:>14.3g} {:>14.3g} {:>12}\n", row["block"].get<int64_t>(),
-               row.value("units", int64_t{0}), number_or_nan(row, "loss_ratio"),
-               number_or_nan(row, "relative_error"), number_or_nan(row, "held_out_relative_error"),
+    fmt::print("{:>5} {:>7} {:>10} {:>14} {:>14} {:>12}\n", row["block"].get<int64_t>(),
+               row.value("units", int64_t{0}), cell(row, "loss_ratio"), cell(row, "relative_error"),
+               cell(row, "held_out_relative_error"),
                done ? format_seconds(row["seconds"].get<double>()) : "in work");
   }
 }
