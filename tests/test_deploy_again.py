@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from blockptq_testing.deployed import FORMATS, DeployedFolder, deploy, deployed, folder_bytes
-from blockptq_testing.models import SHIPPED
-from blockptq_testing.program import Argument, run_blockptq
+from blockptq_testing.models import SHIPPED, require_model
+from blockptq_testing.program import Argument, eval_json, run_blockptq
 
 QUANTIZE = ("--nsamples", 4, "--seq_len", 128, "--eval_chunks", 0, "--threads", 2)
 
@@ -36,8 +36,8 @@ def test_other_shards(tmp_path: Path, layout: str) -> None:
     assert folder_bytes(tmp_path / "again") == folder_bytes(tmp_path / "expected")
 
 
-def quantize(output: Path, *more: Argument) -> None:
-    finished = run_blockptq("quantize", "--model", SHIPPED, "--output", output, *QUANTIZE, *more)
+def quantize(output: Path, *more: Argument, source: Path = SHIPPED) -> None:
+    finished = run_blockptq("quantize", "--model", source, "--output", output, *QUANTIZE, *more)
     assert finished.code == 0, finished.stderr
 
 
@@ -52,6 +52,26 @@ def test_a_run_is_deployed_in_a_second_format(tmp_path: Path) -> None:
     described = DeployedFolder(tmp_path / "again").description["tensors"]
     for name in DeployedFolder(tmp_path / "again").quantized_names():
         assert 0 < described[name]["relative_error"] < 0.3
+
+
+def test_what_smoothing_changed_is_the_same_in_a_second_format(tmp_path: Path) -> None:
+    """Norms and weights that a run transformed are not those of the source."""
+    source = require_model("tiny-v32-outliers-bf16")
+    quantize(tmp_path / "first", source=source)
+    deployed(tmp_path / "rounded", "--quant_type", "w4a8c8", source=source)
+    finished = run_blockptq(
+        "deploy", "--run", tmp_path / "first.run", "--output_weight_path", tmp_path / "again", "--format", "ascend",
+    )  # fmt: skip
+    assert finished.code == 0 and finished.stderr == "", finished.stderr
+    text = ("--seq_len", 256, "--max_chunks", 2, "--dtype", "fp32")
+    first, again, rounded = (
+        eval_json(tmp_path / "result.json", "--model", tmp_path / name, *text) for name in ("first", "again", "rounded")
+    )
+    assert again["mode"] == first["mode"] == "integer"
+    assert again["nll_per_token"] == first["nll_per_token"] != rounded["nll_per_token"]
+    left, right = (DeployedFolder(tmp_path / name).checkpoint for name in ("first", "rounded"))
+    norms = [name for name in left.shard_of if name.endswith("layernorm.weight")]
+    assert any((left.read(name) != right.read(name)).any() for name in norms)
 
 
 def test_runs_that_cannot_be_deployed_again(tmp_path: Path) -> None:

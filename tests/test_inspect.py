@@ -1,4 +1,4 @@
-"""`blockptq inspect` on deployed folders, and `--verify` on any."""
+"""`blockptq inspect` on deployed folders and on runs, and `--verify` on any checkpoint."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ import pytest
 
 from blockptq_testing.damage import LFS_POINTER, overwrite_element, replace_file
 from blockptq_testing.deployed import FORMATS, deployed
+from blockptq_testing.models import SHIPPED
 from blockptq_testing.program import run_blockptq
 
 EXPERT = "model.layers.3.mlp.experts.5"
-
-
 
 
 def inspected(folder: Path, json_file: Path, *more: str) -> dict[str, Any]:
@@ -74,3 +73,61 @@ def test_inspect_verify_names_a_scale_that_is_none(tmp_path: Path) -> None:
         overwrite_element(folder.folder, f"{EXPERT}.up_proj.weight_scale", 3, struct.pack("<f", scale))
         refused = run_blockptq("inspect", folder.folder, "--verify")
         assert refused.code == 2 and f"{EXPERT}.up_proj.weight_scale" in refused.stderr
+
+
+def run_folder(command: str, folder: Path, *more: str | int) -> list[dict[str, Any]]:
+    """Runs the command in `folder`; the lines of its journal."""
+    finished = run_blockptq(
+        command, "--model", SHIPPED, *more, "--nsamples", 4, "--seq_len", 128, "--threads", 2,
+    )  # fmt: skip
+    assert finished.code == 0, finished.stderr
+    return [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+
+
+def test_inspect_tells_what_a_run_was_and_how_far_it_came(tmp_path: Path) -> None:
+    folder = tmp_path / "out.run"
+    journal = run_folder(
+        "quantize", folder, "--output", str(tmp_path / "out"), "--eval_chunks", 1, "--eval_seq_len", 128
+    )
+    result = inspected(folder, tmp_path / "result.json")
+    blocks = [entry for entry in journal if entry["unit"] == "block"]
+    units = [entry for entry in journal if entry["unit"] not in {"block", "held_out"}]
+    totals = result["totals"]
+    assert result["finished"] and result["run"]["command"] == "quantize"
+    assert (totals["blocks"], totals["units"]) == (len(blocks), len(units))
+    before, after = (sum(unit[key] for unit in units) for key in ("loss_before", "loss_after"))
+    assert totals["loss_ratio"] == pytest.approx(after / before)
+    assert [row["relative_error"] for row in result["blocks"]] == [row["relative_error"] for row in blocks]
+    shown = run_blockptq("inspect", folder).stdout
+    assert f"{folder}: run of quantize, finished" in shown
+    assert "4 sequences of 128 tokens, 512 tokens" in shown and "recipe          w4a8c8" in shown
+    assert f"{len(blocks)} blocks, {len(units)} units" in shown
+
+    (folder / "result.json").unlink()
+    lines = (folder / "journal.jsonl").read_text().splitlines(keepends=True)
+    cut = next(i for i, entry in enumerate(journal) if (entry["block"], entry["unit"]) == (3, "block"))
+    (folder / "journal.jsonl").write_text("".join(lines[:cut]) + lines[cut][:10])
+    partial = inspected(folder, tmp_path / "result.json")
+    assert not partial["finished"] and partial["totals"]["blocks"] == 3
+    assert len(partial["blocks"]) == 4
+    shown = run_blockptq("inspect", folder).stdout
+    assert "without a result so far" in shown and "in work" in shown.splitlines()[-1]
+
+
+def test_inspect_shows_the_rules_of_a_training_run(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    run_folder(
+        "train", folder, "--output_dir", str(folder), "--train_mode", "moe", "--algorithm", "nearest", "--end", 4
+    )
+    shown = run_blockptq("inspect", folder).stdout
+    assert f"{folder}: run of train" in shown and '"weight_bits":16' in shown
+    assert '{"name":"nearest"}' in shown
+
+
+def test_inspect_of_what_is_neither(tmp_path: Path) -> None:
+    refused = run_blockptq("inspect", tmp_path)
+    assert refused.code == 2 and f"{tmp_path}: neither a checkpoint" in refused.stderr
+    (tmp_path / "run.json").write_text('{"command": "quantize", "texts": 3}')
+    refused = run_blockptq("inspect", tmp_path)
+    assert refused.code == 2 and "texts" in refused.stderr
+    assert run_blockptq("inspect", tmp_path, "--verify").code == 2

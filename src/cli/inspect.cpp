@@ -1,4 +1,4 @@
-// blockptq inspect: what is in a checkpoint folder.
+// blockptq inspect: what is in a checkpoint or run folder.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -8,13 +8,16 @@
 #include <memory>
 #include <numeric>
 
+#include "base/error.h"
 #include "base/file.h"
 #include "base/size.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/verify_folder.h"
 #include "cli/command.h"
+#include "cli/inspect_run.h"
 #include "cli/options.h"
 #include "models/families.h"
+#include "report/run_data.h"
 
 namespace blockptq::cli {
 namespace {
@@ -118,8 +121,7 @@ Json verification_json(const Checkpoint& checkpoint) {
   return {{"tensors", found.tensors}, {"bytes", found.bytes}, {"checksums", found.hashed}};
 }
 
-void run_inspect(const std::filesystem::path& folder, bool verify,
-                 const std::filesystem::path& json_path) {
+Json inspect_checkpoint(const std::filesystem::path& folder, bool verify) {
   const Checkpoint checkpoint = Checkpoint::open(folder);
   const Json description = read_description(folder);
   const auto model = open_model(checkpoint);
@@ -159,7 +161,17 @@ void run_inspect(const std::filesystem::path& folder, bool verify,
   if (verify) {
     json["verified"] = verification_json(checkpoint);
   }
-  write_json(json_path, json);
+  return json;
+}
+
+Json inspect(const std::filesystem::path& folder, bool verify) {
+  const bool checkpoint = std::filesystem::exists(folder / "config.json");
+  check(checkpoint || is_run_folder(folder),
+        "{}: neither a checkpoint (config.json is missing) nor a run folder (run.json is missing)",
+        folder.string());
+  check(checkpoint || !verify, "{}: a run folder has no checksums, leave --verify out",
+        folder.string());
+  return checkpoint ? inspect_checkpoint(folder, verify) : inspect_run(folder);
 }
 
 }  // namespace
@@ -171,11 +183,14 @@ std::function<void()> add_inspect(CLI::App& app) {
     std::filesystem::path json;
   };
   auto args = std::make_shared<Arguments>();
-  app.description("What is in a checkpoint folder: tensors, types, sizes, parameters per role.");
-  app.add_option("DIR", args->folder, "checkpoint folder")->required();
+  app.description(
+      "What is in a checkpoint or run folder: tensors, types, sizes, parameters per role; what ran "
+      "and how far it came.");
+  app.add_option("DIR", args->folder, "checkpoint folder, or run folder of quantize or train")
+      ->required();
   app.add_flag("--verify", args->verify, "read every tensor, compare every checksum");
   add_json_option(app, args->json);
-  return [args] { run_inspect(args->folder, args->verify, args->json); };
+  return [args] { write_json(args->json, inspect(args->folder, args->verify)); };
 }
 
 }  // namespace blockptq::cli

@@ -167,11 +167,16 @@ RunData parse_run(const Json& description, const std::vector<Json>& entries, con
   return run;
 }
 
+bool is_run_folder(const std::filesystem::path& folder) {
+  return std::ranges::any_of(std::array{kDescription, kJournal, kResult}, [&](const char* name) {
+    return std::filesystem::exists(folder / name);
+  });
+}
+
 RunData read_run(const std::filesystem::path& folder) {
   const auto present = [&](const char* name) { return std::filesystem::exists(folder / name); };
-  check(present(kDescription) || present(kJournal) || present(kResult),
-        "{}: expected a run folder, found none of {}, {} and {}", folder.string(), kDescription,
-        kJournal, kResult);
+  check(is_run_folder(folder), "{}: expected a run folder, found none of {}, {} and {}",
+        folder.string(), kDescription, kJournal, kResult);
   return parse_run(present(kDescription) ? read_object(folder / kDescription) : Json::object(),
                    present(kJournal) ? read_lines(folder / kJournal) : std::vector<Json>(),
                    present(kResult) ? read_object(folder / kResult) : Json());

@@ -67,6 +67,9 @@ struct RunData {
 /// another kind. `result`: null while the run has not ended.
 RunData parse_run(const Json& description, const std::vector<Json>& entries, const Json& result);
 
+/// Whether `folder` holds any of the three files.
+bool is_run_folder(const std::filesystem::path& folder);
+
 /// Error when `folder` holds none of the three files. A last journal line that was cut off is
 /// dropped.
 RunData read_run(const std::filesystem::path& folder);
