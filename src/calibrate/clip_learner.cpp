@@ -14,7 +14,7 @@ namespace blockptq {
 namespace {
 
 constexpr int64_t kMinTokens = 64;
-constexpr int kFactors = 16;     // tried per channel and pass
+constexpr int kFactors = 10;     // tried per channel and pass
 constexpr double kRange = 0.08;  // on both sides of the clip so far
 constexpr double kInputStep = 0.02;
 constexpr int kInputFactors = 12;

@@ -47,8 +47,8 @@ struct UnitResult {
 
 /// How clips are learned (calibrate/clip_learner.h).
 struct ClipLearnerOptions {
-  int64_t passes = 2;         ///< over gate and up in turns
-  int64_t max_tokens = 4096;  ///< of a unit; the first ones are used
+  int64_t passes = 1;         ///< over gate and up in turns
+  int64_t max_tokens = 2048;  ///< of a unit; the first ones are used
   bool weights = true;        ///< learn clips of weights
   bool activations = false;   ///< learn clips of activations
 
