@@ -138,8 +138,7 @@ InputStatistics BlockCalibrator::block_statistics(const std::vector<FeedForwardT
   }
   const auto take = [&](const at::Tensor& own_II, int root) {
     const int64_t hidden = norm_D.size(0);
-    const at::Tensor all_II =
-        own_II.defined() ? own_II : at::empty({hidden, hidden}, norm_D.options());
+    at::Tensor all_II = own_II.defined() ? own_II : at::empty({hidden, hidden}, norm_D.options());
     broadcast_states(ranks_, all_II, root);
     return all_II;
   };
@@ -222,7 +221,7 @@ at::Tensor BlockCalibrator::smooth_norm(Piece& piece, const nn::Mlp& sample, int
   }
   // Powers of two: the quotient is exact.
   const at::Tensor ones_D = at::ones_like(half.norm_D);
-  const at::Tensor factors_D =
+  at::Tensor factors_D =
       at::where(half.norm_D == 0, ones_D, half.norm_D / norm->second.to(ones_D.device()));
   piece = fold_in(factors_D);
   return factors_D;

@@ -121,6 +121,7 @@ class AscendFormat final : public Format {
     tensor.shape = {out, packed[1]};
     tensor.parts = {raw, scale, bias};
     tensor.bits = 4;
+    tensor.activation_bits = 8;  // group_1 of every such folder, dynamic per token
     tensor.block_cols = std::max<int64_t>(packed[1], 1);
     tensor.row_codes = true;
     claims.yield(std::move(tensor));
