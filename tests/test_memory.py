@@ -28,6 +28,7 @@ class Case:
     seq_len: int
     chunks: int
     fp8: bool
+    few_blocks: int = 2
 
 
 MODEST = Case(
@@ -35,7 +36,8 @@ MODEST = Case(
         hidden=1024, intermediate=1024, moe_intermediate=512, blocks=2, dense_blocks=0, groups=8, topk=8,
         topk_groups=4, heads=16, q_lora=256, kv_lora=128, nope=64, rope=32, value=64,
     ),
-    seq_len=512, chunks=4, fp8=False,
+    # The first blocks fill caches of bounded size (one entry a shape), which here are a part of the peak that counts.
+    seq_len=512, chunks=4, fp8=False, few_blocks=4,
 )  # fmt: skip
 REAL = Case(
     replace(PRESETS["deepseek"], experts=16, blocks=2, dense_blocks=0, index_topk=256), seq_len=512, chunks=4, fp8=True
@@ -96,7 +98,7 @@ def test_peak_memory_does_not_follow_experts(tmp_path: Path, case: Case) -> None
 
 @cases
 def test_peak_memory_does_not_follow_blocks(tmp_path: Path, case: Case) -> None:
-    few = peak_memory(tmp_path, case, replace(case.dims, blocks=2))
-    many = peak_memory(tmp_path, case, replace(case.dims, blocks=8))
+    few = peak_memory(tmp_path, case, replace(case.dims, blocks=case.few_blocks))
+    many = peak_memory(tmp_path, case, replace(case.dims, blocks=4 * case.few_blocks))
     assert many <= GROWTH * few
     assert many <= memory_promise(case)
