@@ -44,7 +44,7 @@ class Job:
         self._outputs = [tempfile.TemporaryFile() for _ in arguments]
         port = str(free_port())
         common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-        common |= {"BLOCKPTQ_RANK_TIMEOUT": str(lost_after), "BLOCKPTQ_JOIN_TIMEOUT": "60"}
+        common |= {"BLOCKPTQ_RANK_TIMEOUT": str(lost_after), "BLOCKPTQ_JOIN_TIMEOUT": "30"}
         self.processes = [
             subprocess.Popen(
                 [binary(), *map(str, own)], stdin=subprocess.DEVNULL, stdout=out, stderr=err,
