@@ -23,18 +23,6 @@ class Alone : public Ranks {
   void abandon(const std::string&) override {}
 };
 
-std::string as_text(int64_t value) {
-  return std::to_string(value);
-}
-
-std::vector<int64_t> gather_numbers(Ranks& ranks, int64_t value) {
-  std::vector<int64_t> values;
-  for (const std::string& text : gather(ranks, as_text(value))) {
-    values.push_back(std::stoll(text));
-  }
-  return values;
-}
-
 }  // namespace
 
 Ranks& alone() {
@@ -83,6 +71,14 @@ std::vector<std::string> gather(Ranks& ranks, const std::string& text) {
     broadcast(ranks, slot, root);
   }
   return texts;
+}
+
+std::vector<int64_t> gather_numbers(Ranks& ranks, int64_t value) {
+  std::vector<int64_t> values;
+  for (const std::string& text : gather(ranks, std::to_string(value))) {
+    values.push_back(std::stoll(text));
+  }
+  return values;
 }
 
 void meet(Ranks& ranks) {

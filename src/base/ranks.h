@@ -69,6 +69,8 @@ void broadcast(Ranks& ranks, Channel channel, void* data, int64_t bytes, int roo
 void broadcast(Ranks& ranks, std::string& text, int root);
 /// What every rank says, by rank.
 std::vector<std::string> gather(Ranks& ranks, const std::string& text);
+/// A number of every rank, by rank.
+std::vector<int64_t> gather_numbers(Ranks& ranks, int64_t value);
 /// Waits for all.
 void meet(Ranks& ranks);
 /// Sum of what every rank says.

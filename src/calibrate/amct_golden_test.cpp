@@ -5,13 +5,13 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
-#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <string>
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/test_models.h"
 #include "calibrate/amct.h"
 #include "calibrate/amct_unit.h"
 #include "checkpoint/checkpoint.h"
@@ -21,14 +21,8 @@
 namespace blockptq {
 namespace {
 
-std::filesystem::path shared_folder() {
-  const char* root = std::getenv("BLOCKPTQ_TEST_MODELS");
-  const std::filesystem::path project = BLOCKPTQ_SOURCE_DIR;
-  return root != nullptr ? std::filesystem::path(root) : project / "../shared";
-}
-
 std::filesystem::path golden(const std::string& file) {
-  return shared_folder() / "golden" / file;
+  return test_models() / "golden" / file;
 }
 
 /// The mean of a list in a golden .json.
@@ -158,7 +152,7 @@ TEST_P(AmctGolden, LearnsWhatTheSampleLearns) {
 }
 
 TEST(AmctAttentionGolden, LearnsTheClipOfTheLatent) {
-  const auto folder = shared_folder() / "models/tiny-v32-bf16";
+  const auto folder = test_models() / "models/tiny-v32-bf16";
   if (!std::filesystem::exists(folder) || !std::filesystem::exists(golden("README.md"))) {
     GTEST_SKIP() << "tiny-v32-bf16: not found (BLOCKPTQ_TEST_MODELS)";
   }

@@ -245,9 +245,7 @@ void AttentionUnit::learn_latent_clip(const SequenceSource& sequences, int64_t m
 
 void AttentionUnit::measure(const SequenceSource& sequences, UnitResult& result,
                             AttentionOutputs& outputs) const {
-  UnitResult plain;
-  plain.targets = quantized_weights(piece_);
-  round_to_nearest(context_, plain.targets, plain.weights);
+  const UnitResult plain = plain_rounding(context_, quantized_weights(piece_));
   const NormedAttention before = quantized_attention(plain);
   const NormedAttention after = quantized_attention(result);
   const FakeQuantExec after_exec(context_.recipe, input_factors(result));
@@ -261,14 +259,9 @@ void AttentionUnit::measure(const SequenceSource& sequences, UnitResult& result,
     outputs.quant_LD.push_back(after.forward(after_exec, x));
     error_after.add(outputs.quant_LD.back(), y, {});
   }
-  plain.report = result.report;
-  if (error_after.value() > error_before.value()) {
-    result = std::move(plain);
-    result.report.fallback = "plain rounding was better";
+  if (keep_better(error_before.value(), error_after.value(), plain, result)) {
     outputs.quant_LD.clear();
   }
-  result.report.loss_before = error_before.value();
-  result.report.loss_after = std::min(error_after.value(), error_before.value());
 }
 
 }  // namespace blockptq

@@ -4,6 +4,7 @@
 #include <c10/core/GradMode.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -119,7 +120,7 @@ InputStatistics BlockCalibrator::block_statistics(const std::vector<FeedForwardT
   broadcast(ranks_, role, 0);
   const Site site{SiteKind::linear_input, name, role};
   const double eps = model_.spec().rms_norm_eps;
-  const int second = ranks_.size() - 1 == 0 ? 0 : 1;
+  const int second = std::min(1, ranks_.size() - 1);
   StatisticsSum sum(ranks_.rank() == 0, ranks_.rank() == second);
   InputStatistics result;
   for (const TokenRows& row : all_rows(texts, slice_tokens_)) {

@@ -40,7 +40,7 @@ void for_calibration(const TokenSource& tokens, const std::function<void(const T
 }
 
 /// `mlp` with what a result has in the place of its weights.
-nn::Mlp mlp_of(const CalibrationContext& context, nn::Mlp mlp, const UnitResult& result) {
+nn::Mlp resulting_mlp(const CalibrationContext& context, nn::Mlp mlp, const UnitResult& result) {
   for (Weight* weight : {&mlp.gate, &mlp.up, &mlp.down}) {
     if (const auto found = result.transformed.find(weight->name);
         found != result.transformed.end()) {
@@ -50,20 +50,13 @@ nn::Mlp mlp_of(const CalibrationContext& context, nn::Mlp mlp, const UnitResult&
   return quantized_mlp(context, mlp, result.weights);
 }
 
-UnitResult plain_rounding(const CalibrationContext& context, const nn::Mlp& mlp) {
-  UnitResult result;
-  result.targets = {mlp.gate, mlp.up, mlp.down};
-  round_to_nearest(context, result.targets, result.weights);
-  return result;
-}
-
 /// Losses of plain rounding and of the chosen integers.
 std::pair<double, double> losses(const CalibrationContext& context, const FakeQuantExec& quant_exec,
                                  const nn::Mlp& mlp, const UnitResult& plain,
                                  const UnitResult& chosen, const TokenSource& tokens) {
   const nn::Mlp exact = float_mlp(context, mlp);
-  const nn::Mlp before = mlp_of(context, mlp, plain);
-  const nn::Mlp after = mlp_of(context, mlp, chosen);
+  const nn::Mlp before = resulting_mlp(context, mlp, plain);
+  const nn::Mlp after = resulting_mlp(context, mlp, chosen);
   const FakeQuantExec after_exec(context.recipe, input_factors(chosen));
   RelativeError error_before;
   RelativeError error_after;
@@ -102,7 +95,8 @@ class Trial {
 
   /// Of `mlp` rounded to nearest, on its input divided by factors_D.
   double loss(const nn::Mlp& mlp, const at::Tensor& factors_D = {}) const {
-    const nn::Mlp rounded = mlp_of(context_, mlp, plain_rounding(context_, mlp));
+    const nn::Mlp rounded =
+        resulting_mlp(context_, mlp, plain_rounding(context_, {mlp.gate, mlp.up, mlp.down}));
     RelativeError error;
     for (const auto& slice : slices_) {
       const at::Tensor x_TD =
@@ -192,7 +186,7 @@ nn::Mlp scale_input(nn::Mlp mlp, const at::Tensor& factors_D) {
 UnitResult calibrate_mlp(const CalibrationContext& context, const FakeQuantExec& quant_exec,
                          const nn::Mlp& mlp, const TokenSource& tokens,
                          const InputStatistics* block) {
-  UnitResult plain = plain_rounding(context, mlp);
+  UnitResult plain = plain_rounding(context, {mlp.gate, mlp.up, mlp.down});
   if (plain.weights.empty()) {
     for_calibration(
         tokens, [&](const TokenSlice& slice) { plain.report.tokens += slice.quant_TD.size(0); });
@@ -227,12 +221,7 @@ UnitResult calibrate_mlp(const CalibrationContext& context, const FakeQuantExec&
   }
 
   const auto [before, after] = losses(context, quant_exec, mlp, plain, result, tokens);
-  if (after > before) {
-    result = std::move(plain);
-    result.report.fallback = "plain rounding was better";
-  }
-  result.report.loss_before = before;
-  result.report.loss_after = std::min(before, after);
+  keep_better(before, after, std::move(plain), result);
   return result;
 }
 
@@ -240,7 +229,7 @@ void run_mlp(const CalibrationContext& context, const nn::Mlp& mlp, const UnitRe
              const TokenSource& tokens, const TakeOutputs& take) {
   const FakeQuantExec quant_exec(context.recipe, input_factors(result));
   const nn::Mlp exact = float_mlp(context, mlp);
-  const nn::Mlp quantized = mlp_of(context, mlp, result);
+  const nn::Mlp quantized = resulting_mlp(context, mlp, result);
   for (int64_t i = 0; i < tokens.slices; ++i) {
     check_stop();
     const TokenSlice slice = tokens.slice(i);

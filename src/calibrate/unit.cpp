@@ -2,6 +2,9 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <utility>
+
 #include "base/error.h"
 #include "quant/algorithms/algorithms.h"
 #include "quant/grid.h"
@@ -77,6 +80,25 @@ void round_to_nearest(const CalibrationContext& context, const std::vector<Weigh
       chosen[weight.name] = quantize_weight(weight.value, bits, weight_scales(weight.value, bits));
     }
   }
+}
+
+UnitResult plain_rounding(const CalibrationContext& context, std::vector<Weight> targets) {
+  UnitResult result;
+  result.targets = std::move(targets);
+  round_to_nearest(context, result.targets, result.weights);
+  return result;
+}
+
+bool keep_better(double loss_before, double loss_after, UnitResult plain, UnitResult& result) {
+  const bool worse = loss_after > loss_before;
+  if (worse) {
+    plain.report = result.report;
+    result = std::move(plain);
+    result.report.fallback = "plain rounding was better";
+  }
+  result.report.loss_before = loss_before;
+  result.report.loss_after = std::min(loss_before, loss_after);
+  return worse;
 }
 
 Weight quantized_weight(const CalibrationContext& context, const Weight& weight,

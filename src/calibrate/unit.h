@@ -73,7 +73,14 @@ void keep_transformed(const std::vector<Weight>& weights, UnitResult& result);
 void choose_codes(const CalibrationContext& context, const std::vector<Weight>& weights,
                   const InputStatistics& input, std::map<std::string, QTensor>& chosen);
 
-/// The same by plain rounding.
+/// A result of plain rounding.
+UnitResult plain_rounding(const CalibrationContext& context, std::vector<Weight> targets);
+
+/// Notes the losses of plain rounding and of `result`, which becomes `plain` where it is worse.
+/// Returns whether it did.
+bool keep_better(double loss_before, double loss_after, UnitResult plain, UnitResult& result);
+
+/// As choose_codes, by plain rounding.
 void round_to_nearest(const CalibrationContext& context, const std::vector<Weight>& weights,
                       std::map<std::string, QTensor>& chosen);
 

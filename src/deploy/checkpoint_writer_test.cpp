@@ -13,8 +13,11 @@
 #include "base/log.h"
 #include "checkpoint/index.h"
 #include "checkpoint/test_support.h"
+#include "deploy/unit_source.h"
 #include "models/families.h"
 #include "quant/grid.h"
+#include "run/parameters.h"
+#include "run/tensor_file.h"
 
 namespace blockptq {
 namespace {
@@ -137,10 +140,11 @@ TEST_F(CheckpointWriterTest, ContinuesBehindTheLastFinishedPart) {
   EXPECT_LT(second.bytes_written(), whole.file_bytes);
 }
 
-TEST_F(CheckpointWriterTest, TakesWeightsThatACallerComputed) {
+TEST_F(CheckpointWriterTest, TakesWhatTheUnitsOfARunHold) {
   const OutputPlan whole = plan();
   const std::string norm = "model.layers.3.input_layernorm.weight";
   std::map<std::string, QTensor> quantized;
+  NamedTensors unit;
   for (const PlannedTensor& tensor : whole.tensors) {
     if (tensor.tensor.quantized() && tensor.tensor.block == 3) {
       at::Tensor w_OI = at::empty(tensor.source->shape, at::kFloat);
@@ -148,16 +152,19 @@ TEST_F(CheckpointWriterTest, TakesWeightsThatACallerComputed) {
       const int bits = tensor.tensor.weight_bits;
       quantized[tensor.tensor.name] =
           quantize_weight(w_OI, bits, weight_scales(w_OI, bits) * 0.875);
+      keep_learned(tensor.tensor.name, w_OI, quantized[tensor.tensor.name], /*always_codes=*/true,
+                   unit);
     }
   }
   const QTensor expected = quantized.at(std::string(kExpert));
   const at::Tensor halved = at::full({256}, 0.5F);
+  unit[norm] = halved;
+  write_tensors(dir_ / "unit.safetensors", unit);
+  const std::shared_ptr<WeightSource> units = std::make_shared<UnitSource>(
+      source_, std::vector<std::filesystem::path>{dir_ / "unit.safetensors"});
   CheckpointWriter writer(source_, whole, recipe_, dir_ / "out", {});
   for (const std::string& part : parts(whole)) {
-    writer.write(part, part == "block 3" ? std::make_shared<ComputedSource>(
-                                               source_, quantized,
-                                               std::map<std::string, at::Tensor>{{norm, halved}})
-                                         : nearest());
+    writer.write(part, part == "block 3" ? units : nearest());
   }
   writer.finish({{"transformed", {norm}}});
   const Checkpoint written = Checkpoint::open(dir_ / "out");

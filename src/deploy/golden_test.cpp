@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -12,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/test_models.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/formats/output_format.h"
 #include "deploy/plan.h"
@@ -22,12 +22,6 @@
 
 namespace blockptq {
 namespace {
-
-std::filesystem::path test_models() {
-  const char* root = std::getenv("BLOCKPTQ_TEST_MODELS");
-  const std::filesystem::path project = BLOCKPTQ_SOURCE_DIR;
-  return root != nullptr ? std::filesystem::path(root) : project / "../shared";
-}
 
 /// A BF16 or F32 tensor of a file, in its type.
 at::Tensor load(const std::string& file, const std::string& name) {

@@ -102,40 +102,4 @@ void DeployedSource::codes(const PlannedTensor& tensor, const TakeRows& take) {
   }
 }
 
-ComputedSource::ComputedSource(const Checkpoint& checkpoint,
-                               std::map<std::string, QTensor> quantized,
-                               std::map<std::string, at::Tensor> transformed)
-    : WeightSource(checkpoint),
-      quantized_(std::move(quantized)),
-      transformed_(std::move(transformed)) {}
-
-void ComputedSource::codes(const PlannedTensor& tensor, const TakeRows& take) {
-  const auto found = quantized_.find(tensor.tensor.name);
-  BPTQ_ASSERT(found != quantized_.end() && found->second.bits == tensor.tensor.weight_bits);
-  take_all({found->second.codes_OI.cpu(), found->second.scales_O.cpu(), found->second.bits}, take);
-}
-
-bool ComputedSource::reads(const PlannedTensor& tensor) const {
-  return WeightSource::reads(tensor) && !tensor.tensor.quantized() && !transformed(tensor);
-}
-
-bool ComputedSource::transformed(const PlannedTensor& tensor) const {
-  return transformed_.contains(tensor.tensor.name);
-}
-
-void ComputedSource::values(const PlannedTensor& tensor, int64_t row_begin, int64_t row_end,
-                            float* out) const {
-  const auto found = transformed_.find(tensor.tensor.name);
-  if (found == transformed_.end()) {
-    WeightSource::values(tensor, row_begin, row_end, out);
-    return;
-  }
-  const at::Tensor& value = found->second;
-  const at::Tensor rows = (value.dim() < 2 ? value.unsqueeze(0) : value)
-                              .slice(0, row_begin, row_end)
-                              .to(at::kCPU, at::kFloat)
-                              .contiguous();
-  std::copy_n(rows.const_data_ptr<float>(), rows.numel(), out);
-}
-
 }  // namespace blockptq

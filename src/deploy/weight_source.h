@@ -1,5 +1,5 @@
 // Where the integers of a deployed checkpoint come from: rounding on the way, what was learned
-// earlier, or what a caller has just computed.
+// earlier, or another layout of them (and what a run has just computed: unit_source.h).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -76,24 +76,6 @@ class DeployedSource final : public WeightSource {
   using WeightSource::WeightSource;
   void codes(const PlannedTensor& tensor, const TakeRows& take) override;
   bool exact() const override { return true; }
-};
-
-/// Weights that a caller computed, by name; those it changed without quantizing them as floats.
-class ComputedSource final : public WeightSource {
- public:
-  /// `transformed`: the values in front of quantization (any floating type) where they are not
-  /// those of the source.
-  ComputedSource(const Checkpoint& checkpoint, std::map<std::string, QTensor> quantized,
-                 std::map<std::string, at::Tensor> transformed = {});
-  void codes(const PlannedTensor& tensor, const TakeRows& take) override;
-  bool reads(const PlannedTensor& tensor) const override;
-  bool transformed(const PlannedTensor& tensor) const override;
-  void values(const PlannedTensor& tensor, int64_t row_begin, int64_t row_end,
-              float* out) const override;
-
- private:
-  std::map<std::string, QTensor> quantized_;
-  std::map<std::string, at::Tensor> transformed_;
 };
 
 }  // namespace blockptq

@@ -6,13 +6,13 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "base/file.h"
+#include "base/test_models.h"
 #include "checkpoint/test_support.h"
 #include "eval/evaluate.h"
 #include "eval/test_support.h"
@@ -29,12 +29,6 @@ using testing_support::TestTensor;
 
 const std::filesystem::path kProject = BLOCKPTQ_SOURCE_DIR;
 const std::filesystem::path kSource = kProject / "models/tiny-v32-fp8";
-
-std::filesystem::path outside(const char* folder) {
-  const char* root = std::getenv("BLOCKPTQ_TEST_MODELS");
-  return (root != nullptr ? std::filesystem::path(root) : kProject / "../shared") / "models" /
-         folder;
-}
 
 TestTensor tensor_of(const std::string& name, Dtype dtype, const at::Tensor& tensor) {
   const at::Tensor dense = tensor.contiguous();
@@ -143,7 +137,7 @@ TEST(Deployed, OnlyFp32MultipliesExactValues) {
 }
 
 TEST(Deployed, AFolderOfLlmCompressor) {
-  const auto folder = outside("tiny-v32-llmcompressor-w4a8");
+  const auto folder = test_models() / "models/tiny-v32-llmcompressor-w4a8";
   if (!std::filesystem::exists(folder)) {
     GTEST_SKIP() << folder << ": not found (BLOCKPTQ_TEST_MODELS)";
   }

@@ -3,24 +3,15 @@
 #include <ATen/ATen.h>
 
 #include <numeric>
-#include <string>
 #include <vector>
 
 namespace blockptq {
 namespace {
 
-std::vector<int64_t> gather_sizes(Ranks& ranks, int64_t own) {
-  std::vector<int64_t> sizes;
-  for (const std::string& text : gather(ranks, std::to_string(own))) {
-    sizes.push_back(std::stoll(text));
-  }
-  return sizes;
-}
-
 /// One message a rank between `root` and all others: `whole` is in its ranges there.
 void move_ranges(Ranks& ranks, const at::Tensor& whole, const at::Tensor& part, int root,
                  bool to_root) {
-  const std::vector<int64_t> sizes = gather_sizes(ranks, part.size(0));
+  const std::vector<int64_t> sizes = gather_numbers(ranks, part.size(0));
   const auto transfer = [&](int other, const at::Tensor& range, bool sends) {
     const auto bytes = static_cast<int64_t>(range.nbytes());
     if (bytes > 0) {

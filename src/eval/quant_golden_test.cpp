@@ -5,11 +5,11 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <string>
 #include <vector>
 
+#include "base/test_models.h"
 #include "eval/test_support.h"
 #include "quant/grid.h"
 #include "quant/qtensor.h"
@@ -17,12 +17,6 @@
 
 namespace blockptq {
 namespace {
-
-std::filesystem::path golden_folder() {
-  const char* root = std::getenv("BLOCKPTQ_TEST_MODELS");
-  const std::filesystem::path project = BLOCKPTQ_SOURCE_DIR;
-  return (root != nullptr ? std::filesystem::path(root) : project / "../shared") / "golden";
-}
 
 /// A unit of the sample: one expert, one dense MLP or one attention.
 struct Unit {
@@ -48,7 +42,7 @@ class QuantGolden : public testing::TestWithParam<Unit> {
     }
   }
   std::filesystem::path path() const {
-    return golden_folder() / (GetParam().file + ".safetensors");
+    return test_models() / "golden" / (GetParam().file + ".safetensors");
   }
   at::Tensor golden(const std::string& name) const { return load_tensor(path(), name); }
   at::Tensor weight(const std::string& linear) const {

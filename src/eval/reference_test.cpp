@@ -4,13 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <set>
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/test_models.h"
 #include "eval/evaluate.h"
 #include "eval/test_support.h"
 #include "models/ends.h"
@@ -36,9 +36,7 @@ const std::filesystem::path kProject = BLOCKPTQ_SOURCE_DIR;
 
 /// A model of the set that may be absent.
 Source outside(const std::string& name, const std::string& folder) {
-  const char* root = std::getenv("BLOCKPTQ_TEST_MODELS");
-  return {name, (root != nullptr ? std::filesystem::path(root) : kProject / "../shared") /
-                    "models" / folder};
+  return {name, test_models() / "models" / folder};
 }
 
 std::vector<Source> deepseek_sources() {

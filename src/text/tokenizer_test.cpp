@@ -3,12 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <random>
 #include <string>
 #include <thread>
 
 #include "base/file.h"
+#include "base/test_models.h"
 #include "text/byte_level.h"
 #include "text/corpus.h"
 #include "text/test_support.h"
@@ -66,12 +66,6 @@ void expect_cases(const Tokenizer& tokenizer, const std::filesystem::path& path)
   }
 }
 
-/// The folder of models and texts that stay outside the repository.
-std::filesystem::path outside() {
-  const char* root = std::getenv("BLOCKPTQ_TEST_MODELS");
-  return root == nullptr ? std::filesystem::path(BLOCKPTQ_SOURCE_DIR) / "../shared" : root;
-}
-
 TEST(Tokenizer, GivesTheIdsOfHuggingFaceForDeepSeek) {
   const Tokenizer tokenizer = Tokenizer::load(deepseek_folder());
   expect_cases(tokenizer, text_fixture("deepseek/tokenizer_cases.json"));
@@ -80,7 +74,7 @@ TEST(Tokenizer, GivesTheIdsOfHuggingFaceForDeepSeek) {
 }
 
 TEST(Tokenizer, GivesTheIdsOfHuggingFaceForTheSmallQwen3Moe) {
-  const auto folder = outside() / "models/tiny-qwen3moe-bf16";
+  const auto folder = test_models() / "models/tiny-qwen3moe-bf16";
   if (!std::filesystem::exists(folder)) {
     GTEST_SKIP() << folder << " is not there: set BLOCKPTQ_TEST_MODELS";
   }
@@ -115,7 +109,7 @@ struct HashedIds {
 /// The file of a text: in the repository, or among the models that stay outside of it.
 std::filesystem::path find_text(const std::string& name) {
   const auto packed = std::filesystem::path(BLOCKPTQ_SOURCE_DIR) / "data" / (name + ".gz");
-  return std::filesystem::exists(packed) ? packed : outside() / "text" / name;
+  return std::filesystem::exists(packed) ? packed : test_models() / "text" / name;
 }
 
 class WholeText : public testing::TestWithParam<const char*> {};
