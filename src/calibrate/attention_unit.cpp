@@ -8,6 +8,7 @@
 
 #include "base/system.h"
 #include "calibrate/clip_learner.h"
+#include "calibrate/refinement.h"
 #include "calibrate/smoothing.h"
 #include "calibrate/statistics.h"
 #include "exec/record_exec.h"
@@ -139,7 +140,7 @@ std::set<std::string> AttentionUnit::smooth(Piece& piece, const SequenceSource& 
       weights.add(piece.tensor(reader));
     }
     const at::Tensor factors_F = choose_factors(
-        context_.recipe.transforms().smooth_alphas,
+        Factors::powers_of_two, context_.recipe.transforms().smooth_alphas,
         feature_magnitudes(point, inputs.at(point.readers.front()).value()),
         feature_magnitudes(point, weights.value()),
         [&](const at::Tensor& candidate_F) {
@@ -177,8 +178,10 @@ UnitResult AttentionUnit::calibrate(const SequenceSource& sequences,
       result.transformed[name] = piece.tensor(name);
     }
   }
-  if (context_.learn_clips && context_.learn_clips->activations) {
-    learn_latent_clip(sequences, context_.learn_clips->max_tokens, result);
+  const Refinement refinement = parse_refinement(context_.default_refinement);
+  if (const auto* clips = std::get_if<ClipLearnerOptions>(&refinement);
+      clips != nullptr && clips->activations) {
+    learn_latent_clip(sequences, clips->max_tokens, result);
   }
   measure(sequences, result, outputs);
   return result;

@@ -66,7 +66,12 @@ TEST(RoutedTokens, EitherModelSendsATokenToTheExpert) {
   EXPECT_TRUE(at::equal(texts[0].quant_out_ND.select(1, 0), at::tensor({0.25F, 0.25F, 0.F, 0.F})));
 }
 
-class MlpUnit : public testing::TestWithParam<const char*> {};
+struct Method {
+  const char* algorithm;
+  const char* refinement;
+};
+
+class MlpUnit : public testing::TestWithParam<Method> {};
 
 TEST_P(MlpUnit, IsBetterThanPlainRoundingOnTokensItDidNotSee) {
   at::manual_seed(3);
@@ -76,12 +81,10 @@ TEST_P(MlpUnit, IsBetterThanPlainRoundingOnTokensItDidNotSee) {
     return TokenSource{1, [x](int64_t) { return TokenSlice{x, x, {}, true}; }};
   };
   const Recipe recipe = Recipe::preset("w4a8c8");
-  const bool learn = std::string(GetParam()) == "learned_clip";
-  const Json algorithm{{"name", learn ? "scale_search" : GetParam()}};
-  CalibrationContext context{recipe, algorithm, at::kFloat, {}, std::nullopt};
-  if (learn) {
-    context.learn_clips = ClipLearnerOptions();
-  }
+  const Method& method = GetParam();
+  const Json algorithm{{"name", method.algorithm}};
+  const Json refinement{{"name", method.refinement}};
+  const CalibrationContext context{recipe, algorithm, at::kFloat, {}, refinement};
   const FakeQuantExec exec(recipe);
   const UnitResult result =
       calibrate_mlp(context, exec, mlp, source(correlated(2048, 32, mix)), nullptr);
@@ -101,14 +104,20 @@ TEST_P(MlpUnit, IsBetterThanPlainRoundingOnTokensItDidNotSee) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Algorithms, MlpUnit,
-                         testing::Values("scale_search", "gptq", "learned_clip"),
-                         [](const auto& algorithm) { return std::string(algorithm.param); });
+                         testing::Values(Method{"scale_search", "none"}, Method{"gptq", "none"},
+                                         Method{"scale_search", "learned_clip"},
+                                         Method{"gptq", "learned_round"}),
+                         [](const auto& method) {
+                           return std::string(method.param.algorithm) + "_" +
+                                  method.param.refinement;
+                         });
 
 TEST(MlpUnit, WithoutTokensRoundsPlainlyAndSaysSo) {
   const nn::Mlp mlp = make_mlp(16, 8);
   const Recipe recipe = Recipe::preset("w4a8c8");
   const Json algorithm{{"name", "gptq"}};
-  const CalibrationContext context{recipe, algorithm, at::kFloat, {}, std::nullopt};
+  const Json refinement{{"name", "learned_round"}};
+  const CalibrationContext context{recipe, algorithm, at::kFloat, {}, refinement};
   const UnitResult result =
       calibrate_mlp(context, FakeQuantExec(recipe), mlp, TokenSource{0, nullptr}, nullptr);
   EXPECT_EQ(result.report.fallback, "no tokens");

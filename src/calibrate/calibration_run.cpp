@@ -121,7 +121,8 @@ CalibrationRun::CalibrationRun(const Checkpoint& checkpoint, const Model& model,
       folder_((check_same_job(ranks, description()), options.folder), description(),
               options.restart, ranks),
       unit_files_(folder_, options.recipe, options.keep_codes),
-      context_{options.recipe, options.default_algorithm, options.type, {}, options.learn_clips},
+      context_{
+          options.recipe, options.default_algorithm, options.type, {}, options.default_refinement},
       quant_exec_(options.recipe) {
   const AbandonOnError abandon_on_error(ranks_);
   if (ranks_.rank() == 0) {
@@ -144,7 +145,7 @@ Json CalibrationRun::description() const {
           {"texts", texts},
           {"recipe", options_.recipe.json()},
           {"algorithm", options_.default_algorithm},
-          {"learn_clips", options_.learn_clips ? options_.learn_clips->json() : Json()},
+          {"refine", options_.default_refinement},
           {"dtype", dtype_name(options_.type)},
           {"attention", attention_name(options_.dense_attention)}};
 }

@@ -37,8 +37,8 @@ struct CalibrationText {
 
 struct CalibrationOptions {
   Recipe recipe;
-  Json default_algorithm = {{"name", "gptq"}};    ///< of linears whose rule names none
-  std::optional<ClipLearnerOptions> learn_clips;  ///< of MLPs, after the algorithm
+  Json default_algorithm = {{"name", "gptq"}};   ///< of linears whose rule names none
+  Json default_refinement = {{"name", "none"}};  ///< of MLPs whose rule names none
   at::ScalarType type = at::kBFloat16;
   at::Device device = at::kCPU;
   bool dense_attention = false;

@@ -8,58 +8,21 @@
 #include <vector>
 
 #include "base/system.h"
+#include "calibrate/unit_tokens.h"
 #include "quant/grid.h"
 
 namespace blockptq {
 namespace {
 
-constexpr int64_t kMinTokens = 64;
 constexpr int kFactors = 10;     // tried per channel and pass
 constexpr double kRange = 0.08;  // on both sides of the clip so far
 constexpr double kInputStep = 0.02;
 constexpr int kInputFactors = 12;
 
-/// The tokens of the unit.
-struct Tokens {
-  at::Tensor x_TD;       ///< what the quantized gate and up see
-  at::Tensor h_TI;       ///< what goes into down in the float model
-  at::Tensor y_TD;       ///< the float model's output
-  at::Tensor weight_T1;  ///< squared router weights
-};
-
-Tokens gather(const CalibrationContext& context, const FakeQuantExec& quant_exec,
-              const nn::Mlp& mlp, const TokenSource& tokens, int64_t max_tokens) {
-  const nn::Mlp exact{float_weight(context, mlp.gate), float_weight(context, mlp.up),
-                      float_weight(context, mlp.down)};
-  std::vector<at::Tensor> x;
-  std::vector<at::Tensor> h;
-  std::vector<at::Tensor> y;
-  std::vector<at::Tensor> weight;
-  int64_t taken = 0;
-  for (int64_t i = 0; i < tokens.slices && taken < max_tokens; ++i) {
-    const TokenSlice slice = tokens.slice(i);
-    const int64_t count = std::min(slice.quant_TD.size(0), max_tokens - taken);
-    if (!slice.calibrate || count == 0) {
-      continue;
-    }
-    const at::Tensor part = slice.quant_TD.slice(0, 0, count);
-    x.push_back(quant_exec.input(Site::before(mlp.gate), part).value.to(at::kFloat));
-    const Activation hidden = exact.hidden(context.float_exec, slice.float_TD.slice(0, 0, count));
-    h.push_back(hidden.value.to(at::kFloat));
-    y.push_back(context.float_exec.linear(exact.down, hidden).to(at::kFloat));
-    weight.push_back(slice.weight_T.defined()
-                         ? slice.weight_T.slice(0, 0, count).square().unsqueeze(1)
-                         : at::ones({count, 1}, y.back().options()));
-    taken += count;
-  }
-  return taken < kMinTokens ? Tokens{}
-                            : Tokens{at::cat(x), at::cat(h), at::cat(y), at::cat(weight)};
-}
-
 /// One MLP in work, in fp32.
 class Learner {
  public:
-  Learner(const CalibrationContext& context, const nn::Mlp& mlp, const Tokens& tokens,
+  Learner(const CalibrationContext& context, const nn::Mlp& mlp, const UnitTokens& tokens,
           UnitResult& result)
       : context_(context), mlp_(mlp), tokens_(tokens), result_(result) {}
 
@@ -119,7 +82,7 @@ class Learner {
 
   const CalibrationContext& context_;
   const nn::Mlp& mlp_;
-  const Tokens& tokens_;
+  const UnitTokens& tokens_;
   UnitResult& result_;
 };
 
@@ -168,11 +131,11 @@ at::Tensor best_input_clip(const std::vector<double>& errors, int bits) {
 void learn_clips(const CalibrationContext& context, const FakeQuantExec& quant_exec,
                  const nn::Mlp& mlp, const TokenSource& tokens, const ClipLearnerOptions& options,
                  UnitResult& result) {
-  const Tokens gathered = gather(context, quant_exec, mlp, tokens, options.max_tokens);
-  if (!gathered.x_TD.defined()) {
+  const auto gathered = gather_tokens(context, quant_exec, mlp, tokens, options.max_tokens);
+  if (!gathered) {
     return;
   }
-  Learner learner(context, mlp, gathered, result);
+  Learner learner(context, mlp, *gathered, result);
   for (int64_t pass = 0; options.weights && pass < options.passes; ++pass) {
     learner.learn_gate();
     learner.learn_up();

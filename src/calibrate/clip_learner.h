@@ -17,6 +17,13 @@
 
 namespace blockptq {
 
+struct ClipLearnerOptions {
+  int64_t passes = 1;         ///< over gate and up in turns
+  int64_t max_tokens = 2048;  ///< of a unit, evenly spread
+  bool weights = true;        ///< learn clips of weights
+  bool activations = false;   ///< learn clips of activations
+};
+
 /// Factors on dynamic maxima that are tried, from 1 down. The second is the one at which the
 /// maximum lies at the end of the cell of the largest code.
 std::vector<double> tried_input_factors(int bits);
@@ -26,7 +33,7 @@ std::vector<double> tried_input_factors(int bits);
 at::Tensor best_input_clip(const std::vector<double>& errors, int bits);
 
 /// Improves `result` (the integers of gate, up and down) in place. `mlp`: weights in fp32. Leaves a
-/// unit with fewer than 64 tokens as it is.
+/// unit with too few tokens as it is.
 void learn_clips(const CalibrationContext& context, const FakeQuantExec& quant_exec,
                  const nn::Mlp& mlp, const TokenSource& tokens, const ClipLearnerOptions& options,
                  UnitResult& result);

@@ -31,7 +31,8 @@ TEST(LearnClips, NoChannelOfDownGetsWorse) {
                     weight("down_proj", 32, 24)};
   const Recipe recipe = Recipe::preset("w4a8c8");
   const Json algorithm{{"name", "nearest"}};
-  const CalibrationContext context{recipe, algorithm, at::kFloat, {}, std::nullopt};
+  const Json no_refinement{{"name", "none"}};
+  const CalibrationContext context{recipe, algorithm, at::kFloat, {}, no_refinement};
   const FakeQuantExec exec(recipe);
   const at::Tensor x = at::randn({256, 32});
   const TokenSource tokens{1, [&](int64_t) { return TokenSlice{x, x, {}, true}; }};

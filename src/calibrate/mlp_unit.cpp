@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "base/system.h"
-#include "calibrate/clip_learner.h"
+#include "calibrate/refinement.h"
 #include "calibrate/smoothing.h"
 #include "calibrate/statistics.h"
 #include "quant/algorithms/shrink.h"
@@ -136,9 +136,12 @@ nn::Mlp smooth_hidden(const CalibrationContext& context, const FakeQuantExec& qu
     result.down.value = fold_into_columns(mlp.down.value, factors_I);
     return result;
   };
+  const bool scaled_rows =
+      context.recipe.linear(mlp.up.role, mlp.up.name).weight_bits != kFloatBits;
+  const Factors kind = scaled_rows ? Factors::any : Factors::powers_of_two;
   double least = trial.loss(mlp);
   const at::Tensor factors_I = choose_factors(
-      alphas, trial.hidden(), columns.value(),
+      kind, alphas, trial.hidden(), columns.value(),
       [&](const at::Tensor& factors) { return trial.loss(folded(factors)); }, least);
   return factors_I.defined() ? folded(factors_I) : mlp;
 }
@@ -170,7 +173,8 @@ at::Tensor smooth_input(const CalibrationContext& context, const FakeQuantExec& 
   columns.add(mlp.up.value);
   report.loss_before = report.loss_after = trial.loss(mlp);
   return choose_factors(
-      context.recipe.transforms().smooth_alphas, trial.input(), columns.value(),
+      Factors::powers_of_two, context.recipe.transforms().smooth_alphas, trial.input(),
+      columns.value(),
       [&](const at::Tensor& factors_D) {
         return trial.loss(scale_input(mlp, factors_D), factors_D);
       },
@@ -216,9 +220,7 @@ UnitResult calibrate_mlp(const CalibrationContext& context, const FakeQuantExec&
                block == nullptr ? input.result() : shrink(input.result(), *block, kShrink),
                result.weights);
   choose_down(context, quant_exec, target, tokens, result);
-  if (context.learn_clips) {
-    learn_clips(context, quant_exec, target, tokens, *context.learn_clips, result);
-  }
+  refine(context, quant_exec, target, tokens, result);
 
   const auto [before, after] = losses(context, quant_exec, mlp, plain, result, tokens);
   keep_better(before, after, std::move(plain), result);

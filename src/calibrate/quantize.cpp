@@ -61,6 +61,7 @@ QuantizeResult quantize(const Checkpoint& source, const Model& model, const Outp
   writer_options.restart = options.calibration.restart;
   writer_options.version = options.version;
   writer_options.run = {{"algorithm", options.calibration.default_algorithm},
+                        {"refine", options.calibration.default_refinement},
                         {"text", texts.front().fingerprint}};
   CheckpointWriter writer(source, plan, options.calibration.recipe, options.output, writer_options);
   const KeptTensors kept(source, plan, kKeepBytes);

@@ -5,21 +5,30 @@
 namespace blockptq {
 namespace {
 
-constexpr double kWorthwhile = 0.9;  ///< of the loss without: less is mostly chance
+// Of the loss so far: the share that must be left for a strength to be taken. What helps plain
+// rounding by a few percent is mostly chance.
+constexpr double kWeakest = 0.98;
+constexpr double kStronger = 0.9;
+/// Factors that cost nothing even out what the grid of the reader has to cover.
+constexpr double kAlways = 1.1;
 
 }  // namespace
 
-at::Tensor choose_factors(const std::vector<double>& alphas, const at::Tensor& x_F,
+at::Tensor choose_factors(Factors kind, const std::vector<double>& alphas, const at::Tensor& x_F,
                           const at::Tensor& w_F,
                           const std::function<double(const at::Tensor& factors_F)>& loss,
                           double& least) {
   at::Tensor best_F;
-  double bound = kWorthwhile * least;
   for (const double alpha : alphas) {
-    const at::Tensor factors_F = nearest_power_of_two(smooth_factors(x_F, w_F, alpha));
-    if (const double found = loss(factors_F); found < bound) {
+    at::Tensor factors_F = smooth_factors(x_F, w_F, alpha);
+    if (kind == Factors::powers_of_two) {
+      factors_F = nearest_power_of_two(factors_F);
+    }
+    const double found = loss(factors_F);
+    const double needed = best_F.defined() ? kStronger : kind == Factors::any ? kAlways : kWeakest;
+    if (found < needed * least) {
       best_F = factors_F;
-      least = bound = found;
+      least = found;
     }
   }
   return best_F;

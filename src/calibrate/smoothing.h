@@ -1,8 +1,9 @@
 // Which features of a block are scaled, and by how much: factors of several strengths are tried on
 // calibration tokens under plain rounding, and the best ones are folded into the weights.
 //
-// Factors are powers of two: they round nothing, so that the float model stays the same to the bit
-// and tensors that are not quantized may carry them.
+// Where a tensor that is not quantized carries the factors, they are powers of two: they round
+// nothing, so that the float model stays the same to the bit. Between up and down they are as they
+// come: rows of up have a scale each, which takes them up.
 //
 // Shapes: F features, I columns of a reader.
 #pragma once
@@ -23,10 +24,12 @@ namespace blockptq {
 constexpr int64_t kSmoothTokens = 1024;
 constexpr int64_t kSmoothSequences = 4;
 
+enum class Factors { powers_of_two, any };
+
 /// The factors (fp32 [F]) of the strength in `alphas` with the least loss; undefined when none is
 /// worth it. x_F, w_F: magnitudes of the activation and of its readers. `least`: the loss without
 /// factors; becomes that with the chosen ones.
-at::Tensor choose_factors(const std::vector<double>& alphas, const at::Tensor& x_F,
+at::Tensor choose_factors(Factors kind, const std::vector<double>& alphas, const at::Tensor& x_F,
                           const at::Tensor& w_F,
                           const std::function<double(const at::Tensor& factors_F)>& loss,
                           double& least);

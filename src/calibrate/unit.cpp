@@ -42,13 +42,6 @@ void keep_transformed(const std::vector<Weight>& weights, UnitResult& result) {
   }
 }
 
-Json ClipLearnerOptions::json() const {
-  return {{"passes", passes},
-          {"max_tokens", max_tokens},
-          {"weights", weights},
-          {"activations", activations}};
-}
-
 void choose_codes(const CalibrationContext& context, const std::vector<Weight>& weights,
                   const InputStatistics& input, std::map<std::string, QTensor>& chosen) {
   // Weights with the same bits and algorithm are chosen together: they share the factor of H.

@@ -6,7 +6,6 @@
 
 #include <cstdint>
 #include <map>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -45,24 +44,13 @@ struct UnitResult {
   UnitReport report;
 };
 
-/// How clips are learned (calibrate/clip_learner.h).
-struct ClipLearnerOptions {
-  int64_t passes = 1;         ///< over gate and up in turns
-  int64_t max_tokens = 2048;  ///< of a unit; the first ones are used
-  bool weights = true;        ///< learn clips of weights
-  bool activations = false;   ///< learn clips of activations
-
-  Json json() const;  ///< identifies them
-};
-
 /// What all units of a run share; must outlive them.
 struct CalibrationContext {
   const Recipe& recipe;
   const Json& default_algorithm;  ///< for linears whose rule names none
   at::ScalarType type;            ///< compute type
   FloatExec float_exec;
-  /// Learn the clips of MLPs from the chosen scales on; nothing: do not.
-  std::optional<ClipLearnerOptions> learn_clips;
+  const Json& default_refinement;  ///< for MLPs whose rule names none (calibrate/refinement.h)
 };
 
 /// Notes which targets that stay in floating point are not the weights of the float model.

@@ -11,6 +11,7 @@
 #include "calibrate/amct_run.h"
 #include "calibrate/calibration_plan.h"
 #include "calibrate/calibration_run.h"
+#include "calibrate/refinement.h"
 #include "checkpoint/checkpoint.h"
 #include "cli/command.h"
 #include "cli/options.h"
@@ -25,6 +26,7 @@ namespace blockptq::cli {
 namespace {
 
 constexpr const char* kLearnedClip = "learned_clip";
+constexpr const char* kLearnedRound = "learned_round";
 constexpr int64_t kSamples = 45;  // sequences, unless the options say
 
 struct TrainArguments {
@@ -133,15 +135,16 @@ CalibrationOptions calibration_options(const TrainArguments& args) {
   if (algorithm != kLearnedClip) {
     check(!args.epochs && !args.lwc && !args.lac,
           "--algorithm {}: learns no clips; leave --epoch, --lwc and --lac out", algorithm);
-    options.default_algorithm = {{"name", algorithm}};
+    const bool rounding = algorithm == kLearnedRound;
+    options.default_algorithm = {{"name", rounding ? "gptq" : algorithm}};
+    options.default_refinement = {{"name", rounding ? kLearnedRound : "none"}};
     return options;
   }
-  ClipLearnerOptions clips;
-  clips.weights = args.lwc || !args.lac;
-  clips.activations = args.lac;
-  clips.passes = args.epochs.value_or(clips.passes);
   options.default_algorithm = {{"name", "scale_search"}};
-  options.learn_clips = clips;
+  options.default_refinement = {{"name", kLearnedClip},
+                                {"passes", args.epochs.value_or(ClipLearnerOptions().passes)},
+                                {"weights", args.lwc || !args.lac},
+                                {"activations", args.lac}};
   return options;
 }
 
@@ -221,9 +224,9 @@ void add_learning_options(CLI::App& app, TrainArguments& args) {
   app.add_option(
          "--algorithm", args.algorithm,
          "how codes are chosen where the recipe does not say: learned_clip (searched scales, then "
-         "in MLPs clips learned by their output), gptq, scale_search or nearest (default "
-         "learned_clip)")
-      ->check(CLI::IsMember({kLearnedClip, "gptq", "scale_search", "nearest"}));
+         "in MLPs clips learned by their output), learned_round (gptq, then in MLPs codes learned "
+         "by their output), gptq, scale_search or nearest (default learned_clip)")
+      ->check(CLI::IsMember({kLearnedClip, kLearnedRound, "gptq", "scale_search", "nearest"}));
   app.add_flag("--lwc", args.lwc, "learn clips of weights (default: unless --lac is given alone)");
   app.add_flag("--lac", args.lac,
                "learn clips of activations (default: no; with --compat amct, unless --lwc is given "

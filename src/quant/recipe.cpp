@@ -48,14 +48,16 @@ std::vector<std::string> parse_patterns(const JsonView& rule, std::string_view k
 }
 
 void check_rule(const JsonView& rule) {
-  expect_keys(rule, {"role", "name", "weight_bits", "activation_bits", "algorithm"});
+  expect_keys(rule, {"role", "name", "weight_bits", "activation_bits", "algorithm", "refine"});
   for (const char* key : {"weight_bits", "activation_bits"}) {
     if (const auto bits = rule.find(key)) {
       parse_bits(*bits);
     }
   }
-  if (const auto algorithm = rule.find("algorithm")) {
-    algorithm->at("name").string();
+  for (const char* key : {"algorithm", "refine"}) {
+    if (const auto named = rule.find(key)) {
+      named->at("name").string();
+    }
   }
 }
 
@@ -174,6 +176,7 @@ LinearScheme Recipe::linear(std::string_view role, std::string_view name) const 
       scheme.weight_bits = rule.settings.value("weight_bits", scheme.weight_bits);
       scheme.activation_bits = rule.settings.value("activation_bits", scheme.activation_bits);
       scheme.algorithm = rule.settings.value("algorithm", scheme.algorithm);
+      scheme.refine = rule.settings.value("refine", scheme.refine);
     }
   }
   return scheme;

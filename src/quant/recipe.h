@@ -2,7 +2,8 @@
 // its role and name, and per cache point by its kind (docs/recipes.md).
 //
 //   {"linears": [{"role": "expert.*", "name": "model.layers.3.*", "weight_bits": 4,
-//                 "activation_bits": 8, "algorithm": {"name": "gptq", ...}}, ...],
+//                 "activation_bits": 8, "algorithm": {"name": "gptq", ...},
+//                 "refine": {"name": "learned_round", ...}}, ...],
 //    "cache": {"kv_latent": {"bits": 8, "group": 128}, "indexer_query": {"bits": 8, "hadamard":
 //    true}, ...},
 //    "transforms": {"smooth": {"alphas": [0.25, 0.5, 0.75]}}}
@@ -27,6 +28,7 @@ struct LinearScheme {
   int weight_bits = kFloatBits;      ///< 2..8, or 16
   int activation_bits = kFloatBits;  ///< of the input: 2..8, or 16
   Json algorithm;                    ///< {"name": ..., options}; null: the command's default
+  Json refine;                       ///< the same, of what improves its codes on tokens
 };
 
 /// How a cache point is quantized: per token, and per head where there are heads.

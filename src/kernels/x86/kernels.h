@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "kernels/cross_entropy.h"
+#include "kernels/descend_codes.h"
 #include "kernels/fake_quantize_backward.h"
 #include "kernels/fp8_block.h"
 #include "kernels/int_linear.h"
@@ -52,6 +53,11 @@ void decode_int_avx2(const IntMatrix& matrix, int64_t row_begin, int64_t row_end
                      void* out);
 void decode_int_avx512(const IntMatrix& matrix, int64_t row_begin, int64_t row_end, FloatType type,
                        void* out);
+
+void descend_codes_avx2(const CodeDescent& problem, int64_t channel_begin, int64_t channel_end,
+                        float* gradients, int8_t* codes);
+void descend_codes_avx512(const CodeDescent& problem, int64_t channel_begin, int64_t channel_end,
+                          float* gradients, int8_t* codes);
 
 void fake_quantize_rows_avx2(const void* in, FloatType type, const RowGroups& shape, int bits,
                              const float* scales, const RowBounds& bounds, FloatType out_type,

@@ -1,52 +1,16 @@
 #include "quant/algorithms/algorithms.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <array>
 
 #include "base/error.h"
 #include "quant/algorithms/gptq.h"
 #include "quant/algorithms/nearest.h"
+#include "quant/algorithms/option_reader.h"
 #include "quant/algorithms/scale_search.h"
 
 namespace blockptq {
 namespace {
-
-/// Reads options and remembers their names, so that the rest can be refused.
-class Options {
- public:
-  explicit Options(const JsonView& object) : object_(object) { object_.expect_object(); }
-
-  void read(const char* name, int64_t& value, int64_t min, int64_t max) {
-    value = object_.integer_or(known(name), value, min, max);
-  }
-  void read(const char* name, bool& value) { value = object_.boolean_or(known(name), value); }
-  void read(const char* name, double& value, double min, double max) {
-    value = object_.number_or(known(name), value);
-    check(value >= min && value <= max,
-          "{}: option '{}': expected a number from {} to {}, found {}", object_.where(), name, min,
-          max, value);
-  }
-
-  /// Error for every member that was not read.
-  void finish() const {
-    for (const auto& item : object_.raw().items()) {
-      check(std::find(known_.begin(), known_.end(), item.key()) != known_.end(),
-            "{}: unknown option '{}', expected {}", object_.where(), item.key(),
-            known_.empty() ? "none" : fmt::format("one of: {}", fmt::join(known_, ", ")));
-    }
-  }
-
- private:
-  const char* known(const char* name) {
-    known_.emplace_back(name);
-    return name;
-  }
-
-  const JsonView& object_;
-  std::vector<std::string> known_;
-};
 
 /// For an algorithm that treats every weight by itself.
 template <typename Function>
@@ -61,13 +25,13 @@ Algorithm one_by_one(Function function) {
   };
 }
 
-Algorithm make_nearest(Options& /*options*/) {
+Algorithm make_nearest(OptionReader& /*options*/) {
   return one_by_one([](const at::Tensor& w_OI, int bits, const InputStatistics& /*input*/) {
     return nearest(w_OI, bits);
   });
 }
 
-Algorithm make_scale_search(Options& options) {
+Algorithm make_scale_search(OptionReader& options) {
   ScaleSearchOptions chosen;
   options.read("steps", chosen.steps, 1, 1000);
   options.read("smallest", chosen.smallest, 1e-3, 1);
@@ -77,7 +41,7 @@ Algorithm make_scale_search(Options& options) {
   });
 }
 
-Algorithm make_gptq(Options& options) {
+Algorithm make_gptq(OptionReader& options) {
   GptqOptions chosen;
   options.read("damping", chosen.factor.damping, 0, 1e3);
   options.read("token_damping", chosen.factor.token_damping, 0, 1e3);
@@ -93,7 +57,7 @@ Algorithm make_gptq(Options& options) {
 
 struct Row {
   std::string_view name;
-  Algorithm (*make)(Options& options);
+  Algorithm (*make)(OptionReader& options);
 };
 
 constexpr std::array kAlgorithms{
@@ -117,7 +81,7 @@ Algorithm make_algorithm(std::string_view name, const JsonView& options) {
                                  [&](const Row& candidate) { return candidate.name == name; });
   check(row != kAlgorithms.end(), "{}: unknown algorithm '{}', expected one of: {}",
         options.where(), name, algorithm_names());
-  Options reader(options);
+  OptionReader reader(options);
   Algorithm algorithm = row->make(reader);
   reader.finish();
   return algorithm;

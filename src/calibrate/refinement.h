@@ -1,0 +1,25 @@
+// What improves the integers of an MLP on its tokens, after an algorithm has chosen them from sums
+// over tokens (quant/algorithms): the table of refinements.
+#pragma once
+
+#include <string>
+#include <variant>
+
+#include "base/json.h"
+#include "calibrate/clip_learner.h"
+#include "calibrate/round_learner.h"
+
+namespace blockptq {
+
+using Refinement = std::variant<std::monostate, ClipLearnerOptions, RoundLearnerOptions>;
+
+/// {"name": "none" | "learned_clip" | "learned_round", options}; a missing option has the default
+/// of its header. Error for an unknown name or option, or a value out of range.
+Refinement parse_refinement(const Json& rule);
+
+/// Applies what the rule of gate_proj names, else the run's default. `mlp`: weights in fp32; the
+/// integers of gate, up and down in `result` are improved in place.
+void refine(const CalibrationContext& context, const FakeQuantExec& quant_exec, const nn::Mlp& mlp,
+            const TokenSource& tokens, UnitResult& result);
+
+}  // namespace blockptq

@@ -1,0 +1,53 @@
+#include "calibrate/unit_tokens.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "base/system.h"
+
+namespace blockptq {
+
+std::optional<UnitTokens> gather_tokens(const CalibrationContext& context,
+                                        const FakeQuantExec& quant_exec, const nn::Mlp& mlp,
+                                        const TokenSource& tokens, int64_t max_tokens) {
+  constexpr int64_t kMinTokens = 64;
+  std::vector<TokenSlice> slices;
+  int64_t seen = 0;
+  for (int64_t i = 0; i < tokens.slices; ++i) {
+    TokenSlice slice = tokens.slice(i);
+    if (slice.calibrate && slice.quant_TD.size(0) > 0) {
+      seen += slice.quant_TD.size(0);
+      slices.push_back(std::move(slice));
+    }
+  }
+  if (seen < kMinTokens) {
+    return std::nullopt;
+  }
+  const int64_t step = (seen + max_tokens - 1) / max_tokens;
+  const nn::Mlp exact{float_weight(context, mlp.gate), float_weight(context, mlp.up),
+                      float_weight(context, mlp.down)};
+  std::vector<at::Tensor> x;
+  std::vector<at::Tensor> h;
+  std::vector<at::Tensor> y;
+  std::vector<at::Tensor> weight;
+  for (const TokenSlice& slice : slices) {
+    check_stop();
+    const auto some = [&](const at::Tensor& all) {
+      return all.slice(0, 0, c10::nullopt, step).contiguous();
+    };
+    x.push_back(
+        quant_exec.input(Site::before(mlp.gate), some(slice.quant_TD)).value.to(at::kFloat));
+    const Activation hidden = exact.hidden(context.float_exec, some(slice.float_TD));
+    h.push_back(hidden.value.to(at::kFloat));
+    y.push_back(context.float_exec.linear(exact.down, hidden).to(at::kFloat));
+    weight.push_back(slice.weight_T.defined()
+                         ? some(slice.weight_T).square().unsqueeze(1)
+                         : at::ones({x.back().size(0), 1}, y.back().options()));
+  }
+  return UnitTokens{at::cat(x), at::cat(h), at::cat(y), at::cat(weight)};
+}
+
+}  // namespace blockptq
