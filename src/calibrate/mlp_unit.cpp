@@ -136,9 +136,11 @@ nn::Mlp smooth_hidden(const CalibrationContext& context, const FakeQuantExec& qu
     result.down.value = fold_into_columns(mlp.down.value, factors_I);
     return result;
   };
-  const bool scaled_rows =
-      context.recipe.linear(mlp.up.role, mlp.up.name).weight_bits != kFloatBits;
-  const Factors kind = scaled_rows ? Factors::any : Factors::powers_of_two;
+  const auto quantized = [&](const Weight& weight) {
+    return context.recipe.linear(weight.role, weight.name).weight_bits != kFloatBits;
+  };
+  const Factors kind =
+      quantized(mlp.up) && quantized(mlp.down) ? Factors::any : Factors::powers_of_two;
   double least = trial.loss(mlp);
   const at::Tensor factors_I = choose_factors(
       kind, alphas, trial.hidden(), columns.value(),
