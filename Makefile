@@ -49,11 +49,11 @@ fuzz: ## what parses files, under the same: its unit tests, then every fuzz targ
 	@scripts/fuzz.sh 5
 
 format: ## rewrite all sources in the project's format
-	@find src -name '*.h' -o -name '*.cpp' | xargs clang-format -i
+	@find src tests -name '*.h' -o -name '*.cpp' | xargs clang-format -i
 
 lint: ## format and layers, checked
 	@scripts/setup.sh lint
-	@find src -name '*.h' -o -name '*.cpp' | xargs clang-format --dry-run -Werror
+	@find src tests -name '*.h' -o -name '*.cpp' | xargs clang-format --dry-run -Werror
 	@python3 scripts/check_layers.py
 
 tidy: ## clang-tidy, warnings are errors; SINCE=COMMIT: only the sources that differ from it

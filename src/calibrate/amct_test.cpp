@@ -12,7 +12,6 @@ namespace blockptq {
 namespace {
 
 nn::Mlp random_mlp(const std::string& role) {
-  at::manual_seed(1);
   const auto weight = [&](const char* name, int64_t rows, int64_t cols) {
     return Weight{std::string("x.") + name + ".weight", role + "." + name,
                   at::randn({rows, cols}) / std::sqrt(static_cast<double>(cols))};
@@ -36,11 +35,13 @@ std::vector<std::string> names_of(const AmctResult& result) {
 }
 
 TEST(Amct, LearnsFewerErrors) {
-  const AmctResult result =
-      learn_mlp_amct(random_mlp("expert"), at::randn({4, 16, 32}), short_options());
+  const at::Tensor inputs = at::randn({4, 16, 32});
+  AmctOptions options = short_options();
+  options.epochs = 25;
+  const AmctResult result = learn_mlp_amct(random_mlp("expert"), inputs, options);
   EXPECT_EQ(result.report.tokens, 64);
-  EXPECT_EQ(result.report.epoch_sums.size(), 3U);
-  EXPECT_LT(result.report.loss_after, result.report.loss_before);
+  EXPECT_EQ(result.report.epoch_sums.size(), 25U);
+  EXPECT_LT(result.report.loss_after, 0.95 * result.report.loss_before);
   EXPECT_NEAR(result.report.epoch_sums.back() / 4, result.report.loss_after,
               0.2 * result.report.loss_after);
   EXPECT_EQ(names_of(result),

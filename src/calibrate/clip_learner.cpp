@@ -74,8 +74,8 @@ class Learner {
                                        at::linear(tokens_.x_TD, value(mlp_.up)));
     return input_bits() == kFloatBits ? h_TI : fake_quantize(h_TI, input_bits(), 0, factor);
   }
-  /// Per column; consumes y.
-  at::Tensor errors(at::Tensor y_TN, const at::Tensor& wanted_TN) const {
+  /// Per column; overwrites y.
+  at::Tensor errors(const at::Tensor& y_TN, const at::Tensor& wanted_TN) const {
     return y_TN.sub_(wanted_TN).square_().mul_(tokens_.weight_T1).sum(0);
   }
   void learn(const Weight& weight, const std::function<at::Tensor(const at::Tensor&)>& errors_of);
