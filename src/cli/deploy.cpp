@@ -19,6 +19,7 @@
 #include "deploy/deployed_folder.h"
 #include "models/families.h"
 #include "report/progress_bar.h"
+#include "run/run_folder.h"
 
 namespace blockptq::cli {
 namespace {
@@ -45,7 +46,7 @@ struct DeployArguments {
 
 /// The checkpoint that a run of `quantize` wrote.
 std::filesystem::path output_of_run(const std::filesystem::path& folder) {
-  const std::filesystem::path path = folder / "result.json";
+  const std::filesystem::path path = folder / kResultName;
   check(std::filesystem::exists(path), "--run {}: expected the folder of a finished quantize run",
         folder.string());
   const Json json = parse_json(read_file(path), path.string());

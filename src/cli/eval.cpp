@@ -205,7 +205,7 @@ void run_eval(EvalArguments& args) {
   if (job.speaks()) {
     const Json json = result_json(args, chosen, opened.checkpoint, windows, result, rss);
     print_result(result, json);
-    write_json(args.json, json);
+    write_result(args.eval.run_folder, args.json, json);
   }
 }
 

@@ -90,7 +90,8 @@ void run_extract(ExtractArguments& args) {
         progress);
   }();
   print_result(args, result);
-  write_json(args.json, result_json(args, opened.checkpoint, plan, result));
+  write_result(args.settings.run_folder, args.json,
+               result_json(args, opened.checkpoint, plan, result));
 }
 
 }  // namespace

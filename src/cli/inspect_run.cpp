@@ -65,6 +65,9 @@ void print_recipe(const JsonView& recipe) {
 }
 
 void print_totals(const Json& totals) {
+  if (totals["units"] == 0 && totals["blocks"] == 0) {
+    return;
+  }
   print_line("done", fmt::format("{} blocks, {} units ({} kept plain rounding), {} weights",
                                  totals["blocks"].get<int64_t>(),
                                  format_count(totals["units"].get<int64_t>()),
@@ -137,7 +140,9 @@ Json inspect_run(const std::filesystem::path& folder) {
   if (data.contains("held_out")) {
     print_held_out(data["held_out"]);
   }
-  print_key(result, "output");
+  for (const char* key : {"output", "ppl", "mtp_ppl", "kl"}) {
+    print_key(result, key);
+  }
   print_blocks(data["blocks"]);
   return data;
 }

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/size.h"
 #include "run/job_place.h"
+#include "run/run_folder.h"
 
 namespace blockptq::cli {
 namespace {
@@ -130,6 +131,14 @@ void write_json(const std::filesystem::path& path, const Json& result) {
   if (!path.empty()) {
     write_file_atomically(path, result.dump(2) + "\n");
   }
+}
+
+void write_result(const std::filesystem::path& run_folder, const std::filesystem::path& path,
+                  const Json& result) {
+  if (!run_folder.empty()) {
+    write_json(run_folder / kResultName, result);
+  }
+  write_json(path, result);
 }
 
 }  // namespace blockptq::cli

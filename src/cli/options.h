@@ -61,5 +61,8 @@ std::filesystem::path shipped_file(const std::string& name);
 void add_json_option(CLI::App& app, std::filesystem::path& path);
 /// Writes `result` to `path`, atomically, unless `path` is empty.
 void write_json(const std::filesystem::path& path, const Json& result);
+/// The end of a run: writes `result` into its folder, if it has one, and to `path` as above.
+void write_result(const std::filesystem::path& run_folder, const std::filesystem::path& path,
+                  const Json& result);
 
 }  // namespace blockptq::cli

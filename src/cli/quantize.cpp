@@ -16,6 +16,7 @@
 #include "cli/command.h"
 #include "cli/job.h"
 #include "cli/options.h"
+#include "cli/version.h"
 #include "models/families.h"
 #include "report/findings.h"
 #include "report/page.h"
@@ -86,7 +87,7 @@ Json result_json(const QuantizeArguments& args, const Checkpoint& source, const 
   Json json{{"model", args.model.string()},
             {"quant_type", args.recipe.empty() ? args.quant_type : args.recipe},
             {"format", args.format},
-            {"data", args.text.file.empty() ? "calib.jsonl" : args.text.file},
+            {"data", args.text.name()},
             {"output", std::filesystem::absolute(args.quantize.output).lexically_normal().string()},
             {"recipe", args.quantize.calibration.recipe.json()},
             {"version", BLOCKPTQ_VERSION},
@@ -98,7 +99,7 @@ Json result_json(const QuantizeArguments& args, const Checkpoint& source, const 
             {"bytes_written", result.bytes_written},
             {"checkpoint_bytes", source.total_bytes()},
             {"output_bytes", plan.file_bytes},
-            {"environment", {{"device", args.compute.device}, {"dtype", args.compute.dtype}}}};
+            {"environment", environment_json(args.compute)}};
   if (calibration.held_out) {
     json["held_out"] = *calibration.held_out;
   }
@@ -186,9 +187,8 @@ void run_quantize(QuantizeArguments& args) {
     return;
   }
   const Json json = result_json(args, source, plan, result, bytes_read, rss);
-  write_json(calibration.folder / "result.json", json);
   print_result(json);
-  write_json(args.json, json);
+  write_result(calibration.folder, args.json, json);
   report(calibration.folder, args.strict);
 }
 

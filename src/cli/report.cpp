@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "base/error.h"
 #include "base/file.h"
 #include "base/size.h"
 #include "cli/command.h"
@@ -22,6 +23,9 @@ struct ReportArguments {
 
 void run_report(const ReportArguments& args) {
   const RunData run = read_run(args.folder);
+  const std::string command = run.description.value("command", std::string());
+  check(command != "eval" && command != "extract",
+        "{}: a run of {}; expected one of quantize or train", args.folder.string(), command);
   const std::filesystem::path folder = std::filesystem::canonical(args.folder);
   const Json data = page_data(run, folder.filename().string());
   const std::string page = render_page(data);

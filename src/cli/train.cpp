@@ -17,7 +17,9 @@
 #include "cli/options.h"
 #include "cli/pass_options.h"
 #include "cli/quant_options.h"
+#include "cli/version.h"
 #include "eval/arithmetic.h"
+#include "eval/deployed.h"
 #include "report/progress_bar.h"
 #include "text/tokenizer.h"
 #include "text/windows.h"
@@ -81,11 +83,20 @@ Json plan_json(const CalibrationPlan& plan) {
           {"units", plan.units}};
 }
 
-Json result_json(const TrainArguments& args, const CalibrationResult& result) {
-  return {{"model", args.model.string()},   {"mode", args.mode},
-          {"units", result.units},          {"blocks", result.blocks},
-          {"seconds", result.seconds},      {"peak_rss_bytes", peak_rss_bytes()},
-          {"bytes_read", result.bytes_read}};
+Json result_json(const TrainArguments& args, const Opened& opened,
+                 const CalibrationResult& result) {
+  return {{"model", args.model.string()},
+          {"mode", args.mode},
+          {"quant_type", quant_type(args.recipe(), *opened.model)},
+          {"data", args.data_dir.empty() ? args.text.name() : args.data_dir.string()},
+          {"version", BLOCKPTQ_VERSION},
+          {"units", result.units},
+          {"blocks", result.blocks},
+          {"seconds", result.seconds},
+          {"peak_rss_bytes", peak_rss_bytes()},
+          {"bytes_read", result.bytes_read},
+          {"checkpoint_bytes", opened.checkpoint.total_bytes()},
+          {"environment", environment_json(args.compute)}};
 }
 
 void print_result(const CalibrationResult& result) {
@@ -211,9 +222,8 @@ void run_train(TrainArguments& args) {
     ProgressBar progress(stderr);
     return work.run(progress);
   }();
-  const Json json = result_json(args, result);
   print_result(result);
-  write_json(args.json, json);
+  write_result(args.output, args.json, result_json(args, opened, result));
 }
 
 void add_learning_options(CLI::App& app, TrainArguments& args) {

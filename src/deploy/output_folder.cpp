@@ -43,12 +43,6 @@ Json read_json(const std::filesystem::path& path) {
   return parse_json(read_file(path), path.string());
 }
 
-std::string text_of(const Json& value) {
-  const std::string text = value.dump();
-  constexpr size_t kShown = 80;
-  return text.size() <= kShown ? text : text.substr(0, kShown) + "...";
-}
-
 void remove_file(const std::filesystem::path& path) {
   std::error_code status;
   std::filesystem::remove(path, status);
@@ -84,7 +78,7 @@ OutputFolder::OutputFolder(std::filesystem::path folder, Json run, bool restart)
     read_journal();
   } else if (described) {
     check_same_run(folder_ / kDescriptionName,
-                   read_json(folder_ / kDescriptionName).value("run", Json()));
+                   read_json(folder_ / kDescriptionName).value("run", Json()), run_);
     complete_ = true;
     remove_file(folder_ / kLock);
   } else {
@@ -96,16 +90,6 @@ void OutputFolder::start() {
   write_file_atomically(folder_ / kJournal, Json{{"run", run_}}.dump() + "\n");
 }
 
-void OutputFolder::check_same_run(const std::filesystem::path& file, const Json& found) const {
-  for (const auto& [key, value] : run_.items()) {
-    const bool has = found.is_object() && found.contains(key);
-    check(has && found[key] == value,
-          "{}: {}: the folder holds a run with {}, this one has {}; use --restart to throw the "
-          "earlier work away, or another folder",
-          file.string(), key, has ? text_of(found[key]) : "no such key", text_of(value));
-  }
-}
-
 void OutputFolder::read_journal() {
   const std::filesystem::path path = folder_ / kJournal;
   const std::string text = read_file(path);
@@ -114,7 +98,7 @@ void OutputFolder::read_journal() {
     const size_t end = std::min(text.find('\n', begin), text.size());
     const Json line = parse_json(text.substr(begin, end - begin), path.string());
     if (first) {
-      check_same_run(path, line.value("run", Json()));
+      check_same_run(path, line.value("run", Json()), run_);
     } else {
       const std::string shard = JsonView(line, path.string()).at("shard").string();
       const int64_t nbytes = JsonView(line, path.string()).at("bytes").integer();

@@ -36,7 +36,6 @@ class OutputFolder {
                      const Json& index);
 
  private:
-  void check_same_run(const std::filesystem::path& file, const Json& found) const;
   void read_journal();
   void start();
 

@@ -23,15 +23,10 @@ const std::filesystem::path& made(const std::filesystem::path& folder) {
   return folder;
 }
 
-void check_same_run(const std::filesystem::path& path, const Json& found, const Json& wanted) {
-  for (const auto& [key, value] : wanted.items()) {
-    check(found.is_object() && found.contains(key) && found[key] == value,
-          "{}: {}: the folder holds a run with {}, this one has {}; use --restart to throw the "
-          "earlier work away, or another folder",
-          path.string(), key,
-          found.is_object() && found.contains(key) ? found[key].dump() : "no such key",
-          value.dump());
-  }
+std::string text_of(const Json& value) {
+  const std::string text = value.dump();
+  constexpr size_t kShown = 80;
+  return text.size() <= kShown ? text : text.substr(0, kShown) + "...";
 }
 
 void remove_files(const std::filesystem::path& folder, std::string_view prefix) {
@@ -62,6 +57,25 @@ std::vector<int64_t> saved_blocks(const std::filesystem::path& folder) {
 }
 
 }  // namespace
+
+void check_same_run(const std::filesystem::path& path, const Json& found, const Json& wanted) {
+  for (const auto& [key, value] : wanted.items()) {
+    const bool known = found.is_object() && found.contains(key);
+    if (known && found[key] == value) {
+      continue;
+    }
+    // Of a long value, the first place that differs.
+    const Json first = known ? Json::diff(found[key], value).at(0)
+                             : Json{{"op", "add"}, {"path", ""}, {"value", value}};
+    const std::string at = first["path"].get<std::string>();
+    const bool had = known && first["op"] != "add";
+    fail(
+        "{}: {}{}: the folder holds a run with {}, this one has {}; use --restart to throw the "
+        "earlier work away, or another folder",
+        path.string(), key, at, had ? text_of(found[key].at(Json::json_pointer(at))) : "none",
+        first.contains("value") ? text_of(first["value"]) : "none");
+  }
+}
 
 FolderLock::FolderLock(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / ".lock";
@@ -106,8 +120,12 @@ RunFolder::RunFolder(const std::filesystem::path& folder, const Json& descriptio
 void RunFolder::open(const Json& description, bool restart) {
   remove_unfinished(folder_);
   const std::filesystem::path path = folder_ / "run.json";
-  if (std::filesystem::exists(path) && !restart) {
+  const bool continues = std::filesystem::exists(path) && !restart;
+  if (continues) {
     check_same_run(path, parse_json(read_file(path), path.string()), description);
+  }
+  std::filesystem::remove(folder_ / kResultName);
+  if (continues) {
     return;
   }
   for (const char* prefix : {"states_", "block_", "unit_", "quant_parameters_", "journal."}) {

@@ -3,6 +3,7 @@
 //   run.json                  what is run: model, text, settings; a run with other ones is refused
 //   states_NNN.safetensors    what enters block NNN (states [C, L, D] by name), the newest only
 //   unit_NNN_X.safetensors    what was learned of unit X of block NNN, while the block is in work
+//   result.json               what the command had to say at the end of the run; gone while it goes on
 //   .lock                     held while a process works there
 #pragma once
 
@@ -16,6 +17,12 @@
 #include "run/tensor_file.h"
 
 namespace blockptq {
+
+constexpr const char* kResultName = "result.json";
+
+/// Error when the run described in the file `path` by `found` lacks a member of `wanted` or has it
+/// otherwise; the first such member is named.
+void check_same_run(const std::filesystem::path& path, const Json& found, const Json& wanted);
 
 /// Held while a process works in a folder.
 class FolderLock {
