@@ -7,18 +7,31 @@ import random
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from blockptq_testing.models import SHIPPED, SHIPPED_BLOCKS, clone_model, require_model
 from blockptq_testing.program import Argument, eval_json, run_blockptq
 from blockptq_testing.ranks import Job, Variables, mpirun, run_job, srun, tensor_files, torchrun
+from blockptq_testing.tensorfile import read_file
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 EVAL = ("--model", SHIPPED, "--seq_len", 256, "--max_chunks", 5, "--dtype", "fp32")
 # In bf16 an expert's sums round where their order differs: equal results show that it does not.
 BF16 = ("--model", SHIPPED, "--seq_len", 300, "--max_chunks", 7)
 QUANTIZE = ("quantize", "--model", SHIPPED, "--nsamples", 5, "--seq_len", 128, "--eval_chunks", 2, "--eval_seq_len", 128)
+
+TEXT = ("--nsamples", 4, "--seq_len", 96)
+EXTRACT = ("extract", "--model", SHIPPED, *TEXT, "--mtp", "--dtype", "fp32")
+TRAIN = ("train", "--model", SHIPPED, "--w_bits", 4, "--dtype", "fp32")
+
+
+def journal(folder: Path) -> list[dict[str, Any]]:
+    """The lines of units in a run folder."""
+    lines = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["unit"] != "block"]
 
 
 def eval_ranks(size: int, json_file: Path, *arguments: Argument, variables: Variables = torchrun) -> dict[str, float]:
@@ -105,6 +118,65 @@ def test_a_killed_rank_stops_the_job_and_it_continues(tmp_path: Path, quantized:
     assert tensor_files(tmp_path / "out") == quantized
 
 
+@pytest.fixture(scope="module")
+def extracted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of one process."""
+    folder = tmp_path_factory.mktemp("extract") / "data"
+    done = run_blockptq(*EXTRACT, "--output_dir", folder, env=ONE_THREAD)
+    assert done.code == 0, done.stderr
+    return folder
+
+
+def test_extract_finds_the_states_of_one_process(tmp_path: Path, extracted: Path) -> None:
+    run_job(2, *EXTRACT, "--output_dir", tmp_path, "--end", 3)
+    run_job(3, *EXTRACT, "--output_dir", tmp_path, "--json", tmp_path / "rest.json")
+    assert json.loads((tmp_path / "rest.json").read_text())["begin"] == 3
+    files = sorted(path.name for path in extracted.glob("*.safetensors"))
+    assert sorted(path.name for path in tmp_path.glob("*.safetensors")) == files
+    for name in files:
+        states, expected = read_file(tmp_path / name)["states"], read_file(extracted / name)["states"]
+        np.testing.assert_allclose(states, expected, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (*TRAIN, "--lac", *TEXT, "--end", 4),
+        (*TRAIN, "--train_mode", "mla", "--algorithm", "gptq", *TEXT),
+        (*TRAIN, "--train_mode", "moe", *TEXT, "--end", 4),
+        (*TRAIN, "--compat", "amct", "--epoch", 1, "--begin", 2, "--data_dir"),
+        (*TRAIN, "--compat", "amct", "--epoch", 1, "--train_mode", "mla", "--data_dir"),
+    ],
+    ids=["block", "mla", "moe", "amct", "amct-mla"],
+)
+def test_train_learns_the_same(tmp_path: Path, extracted: Path, arguments: tuple[Argument, ...]) -> None:
+    command = (*arguments, extracted) if arguments[-1] == "--data_dir" else arguments
+    done = run_blockptq(*command, "--output_dir", tmp_path / "one", env=ONE_THREAD)
+    assert done.code == 0, done.stderr
+    run_job(3, *command, "--output_dir", tmp_path / "many", "--json", tmp_path / "many.json")
+    done = run_blockptq(*command, "--output_dir", tmp_path / "devices", "--dev", "cpu,cpu", env=ONE_THREAD)
+    assert done.code == 0, done.stderr
+    assert tensor_files(tmp_path / "many") == tensor_files(tmp_path / "one")
+    assert tensor_files(tmp_path / "devices") == tensor_files(tmp_path / "one")
+    units = [(unit["block"], unit["unit"]) for unit in journal(tmp_path / "one")]
+    assert [(unit["block"], unit["unit"]) for unit in journal(tmp_path / "many")] == units
+    assert len(json.loads((tmp_path / "many.json").read_text())["units"]) == len(set(units))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_training_with_a_killed_rank_continues(tmp_path: Path, extracted: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    command = (*TRAIN, "--compat", "amct", "--epoch", 2, "--data_dir", extracted, "--output_dir")
+    job = Job([(*command, tmp_path / "killed")] * 2)
+    time.sleep(chance.uniform(0.2, 4))
+    job.processes[chance.randrange(2)].send_signal(signal.SIGKILL)
+    if job.wait() != [0, 0]:
+        run_job(3, *command, tmp_path / "killed")
+    done = run_blockptq(*command, tmp_path / "whole", env=ONE_THREAD)
+    assert done.code == 0, done.stderr
+    assert tensor_files(tmp_path / "killed") == tensor_files(tmp_path / "whole")
+
+
 def test_the_lost_rank_is_named(tmp_path: Path) -> None:
     job = Job([("eval", "--model", SHIPPED, "--seq_len", 1024, "--max_chunks", 64)] * 3)
     time.sleep(2)
@@ -144,12 +216,6 @@ def test_other_jobs_are_refused(tmp_path: Path) -> None:
         for message in job.errors():
             assert message.startswith("blockptq: error: rank 1: ")
             assert "expected" in message
-
-
-def test_commands_of_one_process_refuse_a_job(tmp_path: Path) -> None:
-    job = Job([("extract", "--model", SHIPPED, "--output_dir", tmp_path / "data")] * 2)
-    assert job.wait() == [2, 2]
-    assert "runs in one process" in job.errors()[0]
 
 
 def test_an_error_of_one_rank_ends_all(tmp_path: Path) -> None:

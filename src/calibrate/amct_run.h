@@ -9,6 +9,7 @@
 #include <filesystem>
 
 #include "base/progress.h"
+#include "base/ranks.h"
 #include "calibrate/amct.h"
 #include "calibrate/calibration_plan.h"
 #include "calibrate/calibration_run.h"
@@ -36,8 +37,10 @@ CalibrationPlan plan_amct(const Checkpoint& checkpoint, const Model& model, cons
 
 /// Units report losses as mean squared errors, "epoch_sums" too (calibrate/amct.h). Error for a run
 /// folder of another run, a unit that cannot be learned, and everything that reading refuses.
+/// Called on each of the `ranks` with the same arguments (and a device of its own), which share the
+/// units of every block; rank 0 has the whole result.
 CalibrationResult train_amct(const Checkpoint& checkpoint, const Model& model,
                              const StatesDump& dump, const AmctRunOptions& options,
-                             Progress& progress);
+                             Progress& progress, Ranks& ranks = alone());
 
 }  // namespace blockptq

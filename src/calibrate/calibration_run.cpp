@@ -203,7 +203,7 @@ void CalibrationRun::save_states(int64_t next_block) {
 void CalibrationRun::pass_unit(int64_t block, const std::string& unit) {
   if (ranks_.rank() == 0) {
     if (journal_->find(block, unit) == nullptr) {
-      journal_->append(unit_files_.report(block, unit));
+      journal_->append(folder_.unit_entry(block, unit));
     }
     passed_.push_back(folder_.unit_path(block, unit));
   }

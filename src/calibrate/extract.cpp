@@ -5,11 +5,13 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <system_error>
 
 #include "base/error.h"
 #include "base/log.h"
 #include "base/size.h"
+#include "eval/gather_states.h"
 #include "eval/model_pass.h"
 #include "run/run_folder.h"
 #include "run/tensor_file.h"
@@ -91,40 +93,57 @@ int64_t free_bytes(fs::path folder) {
 /// One extraction in progress.
 class Extraction {
  public:
+  /// windows: of all ranks.
   Extraction(const Subject& subject, const TokenWindows& windows, const PassSettings& settings,
-             Progress& progress)
-      : subject_(subject),
-        windows_(windows),
-        settings_(settings),
-        progress_(progress),
-        folder_(settings.run_folder, run_description("extract", subject, windows, settings),
-                settings.restart),
-        work_(remaining_work(subject.model, settings)) {}
+             Progress& progress, Ranks& ranks);
 
   ExtractResult run(int64_t workspace_bytes);
 
  private:
+  at::Tensor read_states() const;
   at::Tensor start_states() const;
   void run_block(int64_t block);
-  void write_inputs(int64_t block) const;
+  bool link_inputs(int64_t block) const;
+  void write_states(const fs::path& path) const;
 
   const Subject& subject_;
-  const TokenWindows& windows_;
+  const TokenWindows& all_windows_;
+  const TokenWindows windows_;  ///< of this rank
   const PassSettings& settings_;
   Progress& progress_;
-  RunFolder folder_;
-  Work work_;
+  Ranks& ranks_;
+  std::optional<RunFolder> folder_;  ///< on rank 0
+  Work work_;                        ///< `states` on rank 0
   std::unique_ptr<ModelPass> pass_;
 };
 
-/// Undefined: the embeddings.
-at::Tensor Extraction::start_states() const {
+Extraction::Extraction(const Subject& subject, const TokenWindows& windows,
+                       const PassSettings& settings, Progress& progress, Ranks& ranks)
+    : subject_(subject),
+      all_windows_(windows),
+      windows_(part_of(windows, ranks.rank(), ranks.size())),
+      settings_(settings),
+      progress_(progress),
+      ranks_(ranks) {
+  const Json description = run_description("extract", subject, windows, settings);
+  const Route route = make_route(subject.model, settings);
+  check_same_job(ranks, {{"run", description}, {"blocks", {route.begin, route.end}}});
+  const AbandonOnError abandon_on_error(ranks);
+  if (ranks.rank() == 0) {
+    folder_.emplace(settings.run_folder, description, settings.restart);
+    work_ = remaining_work(subject.model, settings);
+  }
+  broadcast(ranks, Channel::states, &work_.route, sizeof(work_.route), 0);
+}
+
+/// On rank 0; undefined: the embeddings.
+at::Tensor Extraction::read_states() const {
   if (work_.states.empty()) {
     return {};
   }
   const NamedTensors tensors = read_tensors(work_.states);
   const auto states = tensors.find("states");
-  const std::vector<int64_t> shape{windows_.count(), windows_.seq_len,
+  const std::vector<int64_t> shape{all_windows_.count(), all_windows_.seq_len,
                                    subject_.model.spec().hidden_size};
   check(states != tensors.end() && states->second.sizes() == shape &&
             states->second.scalar_type() == settings_.type,
@@ -134,27 +153,50 @@ at::Tensor Extraction::start_states() const {
   return states->second;
 }
 
-/// Under the name of the same states as outputs if they are there.
-void Extraction::write_inputs(int64_t block) const {
-  const fs::path path = block_inputs_path(folder_.path(), block);
-  if (fs::exists(path)) {
-    return;
+/// Of this rank; undefined: the embeddings.
+at::Tensor Extraction::start_states() const {
+  at::Tensor whole = read_states();
+  bool there = whole.defined();
+  broadcast(ranks_, Channel::states, &there, sizeof(there), 0);
+  if (!there || !ranks_.shared()) {
+    return whole;
   }
-  const fs::path same = block_outputs_path(folder_.path(), block - 1);
-  std::error_code failed;
-  if (block > 0 && block < subject_.model.spec().blocks && fs::exists(same)) {
-    fs::create_hard_link(same, path, failed);
-    if (!failed) {
-      return;
+  at::Tensor part =
+      at::empty({windows_.count(), windows_.seq_len, subject_.model.spec().hidden_size},
+                at::TensorOptions(settings_.type));
+  scatter_rows(ranks_, whole, part, 0);
+  return part;
+}
+
+/// Whether the inputs of `block` are there, maybe as another name of the outputs of the one before.
+bool Extraction::link_inputs(int64_t block) const {
+  bool there = false;
+  if (folder_) {
+    const fs::path path = block_inputs_path(folder_->path(), block);
+    const fs::path same = block_outputs_path(folder_->path(), block - 1);
+    std::error_code failed;
+    if (!fs::exists(path) && block > 0 && block < subject_.model.spec().blocks &&
+        fs::exists(same)) {
+      fs::create_hard_link(same, path, failed);
     }
+    there = fs::exists(path);
   }
-  write_tensors(path, {{"states", pass_->states()}});
+  broadcast(ranks_, Channel::states, &there, sizeof(there), 0);
+  return there;
+}
+
+/// Those of all ranks.
+void Extraction::write_states(const fs::path& path) const {
+  const at::Tensor whole = gather_rows(ranks_, pass_->states(), 0);
+  if (folder_) {
+    write_tensors(path, {{"states", whole}});
+  }
 }
 
 void Extraction::run_block(int64_t block) {
   const bool written = block >= settings_.begin;
-  if (written) {
-    write_inputs(block);
+  if (written && !link_inputs(block)) {
+    write_states(block_inputs_path(settings_.run_folder, block));
   }
   const int64_t steps = windows_.count() + 1 + subject_.model.experts(block);
   const auto blocks = static_cast<double>(work_.route.end - work_.route.begin);
@@ -166,18 +208,19 @@ void Extraction::run_block(int64_t block) {
                       (static_cast<double>(block - work_.route.begin) + within) / blocks, detail});
   });
   if (written) {
-    write_tensors(block_outputs_path(folder_.path(), block), {{"states", pass_->states()}});
+    write_states(block_outputs_path(settings_.run_folder, block));
   }
 }
 
 ExtractResult Extraction::run(int64_t workspace_bytes) {
+  const AbandonOnError abandon_on_error(ranks_);
   const int64_t blocks = subject_.model.spec().blocks;
   const Route& route = work_.route;
   if (route.begin < route.end) {
     const nn::AttentionOptions attention{settings_.dense_attention, workspace_bytes};
     pass_ = std::make_unique<ModelPass>(subject_, windows_, route,
                                         PassOptions{settings_.type, settings_.device, attention},
-                                        start_states());
+                                        start_states(), ranks_);
   }
   for (int64_t block = route.begin; block < std::min(route.end, blocks); ++block) {
     run_block(block);
@@ -215,15 +258,19 @@ ExtractPlan plan_extract(const Subject& subject, const TokenWindows& windows,
 
 ExtractResult extract(const Subject& subject, const TokenWindows& windows,
                       const PassSettings& settings,
-                      const std::function<void(const ExtractPlan&)>& on_start, Progress& progress) {
+                      const std::function<void(const ExtractPlan&)>& on_start, Progress& progress,
+                      Ranks& ranks) {
   const auto start = std::chrono::steady_clock::now();
   const int64_t read_before = subject.checkpoint.bytes_read();
-  Extraction extraction(subject, windows, settings, progress);
+  Extraction extraction(subject, windows, settings, progress, ranks);
   const ExtractPlan plan = plan_extract(subject, windows, settings);
-  check(plan.pass.disk_bytes <= plan.free_bytes, "{}: the states need {} of disk, {} are free",
-        settings.run_folder.string(), format_bytes(plan.pass.disk_bytes),
-        format_bytes(plan.free_bytes));
-  on_start(plan);
+  if (ranks.rank() == 0) {
+    const AbandonOnError abandon_on_error(ranks);
+    check(plan.pass.disk_bytes <= plan.free_bytes, "{}: the states need {} of disk, {} are free",
+          settings.run_folder.string(), format_bytes(plan.pass.disk_bytes),
+          format_bytes(plan.free_bytes));
+    on_start(plan);
+  }
   ExtractResult result = extraction.run(plan.pass.workspace_bytes);
   result.bytes_read = subject.checkpoint.bytes_read() - read_before;
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -17,6 +17,7 @@
 #include <functional>
 
 #include "base/progress.h"
+#include "base/ranks.h"
 #include "eval/evaluate.h"
 #include "text/windows.h"
 
@@ -46,9 +47,11 @@ struct ExtractResult {
 /// last block that it finished. Blocks before `begin` are run as far as no states are there to
 /// start from. `on_start` is called once nothing speaks against it, before the first file. Error
 /// for too small a disk, for a folder that holds another run, and for everything that reading
-/// refuses.
+/// refuses. Called on each of the `ranks` with the same arguments (and a device of its own), each
+/// of which has some of the sequences; rank 0 has the folder, and its `on_start` is called.
 ExtractResult extract(const Subject& subject, const TokenWindows& windows,
                       const PassSettings& settings,
-                      const std::function<void(const ExtractPlan&)>& on_start, Progress& progress);
+                      const std::function<void(const ExtractPlan&)>& on_start, Progress& progress,
+                      Ranks& ranks = alone());
 
 }  // namespace blockptq

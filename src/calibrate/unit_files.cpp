@@ -5,11 +5,6 @@
 #include "run/tensor_file.h"
 
 namespace blockptq {
-namespace {
-
-constexpr const char* kReport = "report";  // in the metadata of the file
-
-}  // namespace
 
 std::optional<UnitResult> UnitFiles::find(int64_t block, const std::string& unit,
                                           const std::vector<Weight>& weights) const {
@@ -56,14 +51,7 @@ void UnitFiles::keep(const UnitResult& result) const {
   for (const auto& [name, logit] : result.input_clips) {
     tensors[parameter_name(name, ".input_clip")] = logit;
   }
-  write_tensors(folder_.unit_path(result.report.block, result.report.unit), tensors,
-                {{kReport, entry.dump()}});
-}
-
-Json UnitFiles::report(int64_t block, const std::string& unit) const {
-  const std::filesystem::path path = folder_.unit_path(block, unit);
-  const SafetensorsFile file(path);
-  return parse_json(file.header().metadata.at(kReport), path.string());
+  folder_.keep_unit(entry, tensors);
 }
 
 }  // namespace blockptq

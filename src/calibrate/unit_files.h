@@ -8,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "base/json.h"
 #include "calibrate/unit.h"
 #include "quant/recipe.h"
 #include "run/run_folder.h"
@@ -25,8 +24,6 @@ class UnitFiles {
   std::optional<UnitResult> find(int64_t block, const std::string& unit,
                                  const std::vector<Weight>& weights) const;
   void keep(const UnitResult& result) const;
-  /// The journal's entry of a unit that is finished.
-  Json report(int64_t block, const std::string& unit) const;
 
  private:
   const RunFolder& folder_;

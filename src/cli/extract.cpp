@@ -9,9 +9,9 @@
 #include "base/size.h"
 #include "base/system.h"
 #include "cli/command.h"
+#include "cli/job.h"
 #include "cli/options.h"
 #include "cli/pass_options.h"
-#include "report/progress_bar.h"
 #include "text/tokenizer.h"
 #include "text/windows.h"
 
@@ -29,7 +29,7 @@ struct ExtractArguments {
 };
 
 Json result_json(const ExtractArguments& args, const Checkpoint& checkpoint,
-                 const ExtractPlan& plan, const ExtractResult& result) {
+                 const ExtractPlan& plan, const ExtractResult& result, int64_t rss) {
   const int64_t tokens = args.nsamples * args.text.seq_len;
   return {{"model", args.model.string()},
           {"data", args.text.name()},
@@ -40,12 +40,12 @@ Json result_json(const ExtractArguments& args, const Checkpoint& checkpoint,
           {"end", result.end},
           {"disk_bytes", plan.pass.disk_bytes},
           {"seconds", result.seconds},
-          {"peak_rss_bytes", peak_rss_bytes()},
+          {"peak_rss_bytes", rss},
           {"bytes_read", result.bytes_read},
           {"checkpoint_bytes", checkpoint.total_bytes()}};
 }
 
-void print_result(const ExtractArguments& args, const ExtractResult& result) {
+void print_result(const ExtractArguments& args, const ExtractResult& result, int64_t rss) {
   fmt::print(
       "blocks done     {}\n"
       "text            {} sequences of {} tokens\n"
@@ -53,13 +53,14 @@ void print_result(const ExtractArguments& args, const ExtractResult& result) {
       "memory, read    {} peak, {} read\n",
       result.begin < result.end ? fmt::format("{} to {}", result.begin, result.end - 1)
                                 : "all of them, by an earlier run",
-      args.nsamples, args.text.seq_len, format_seconds(result.seconds),
-      format_bytes(peak_rss_bytes()), format_bytes(result.bytes_read));
+      args.nsamples, args.text.seq_len, format_seconds(result.seconds), format_bytes(rss),
+      format_bytes(result.bytes_read));
 }
 
 void run_extract(ExtractArguments& args) {
   args.compute.apply_threads();
-  args.settings.device = args.compute.resolve_device();
+  Job job(args.compute);
+  args.settings.ranks = job.size();
   args.settings.type = args.compute.resolve_dtype();
   args.settings.max_memory = args.compute.resolve_max_memory();
   const Opened opened(args.model);
@@ -77,21 +78,31 @@ void run_extract(ExtractArguments& args) {
     return;
   }
   ExtractPlan plan;
-  const ExtractResult result = [&] {
-    ProgressBar progress(stderr);
-    return extract(
-        subject, windows, args.settings,
+  ExtractResult result;
+  job.run([&](Ranks& ranks, at::Device device) {
+    const auto progress = progress_of(ranks);
+    PassSettings settings = args.settings;
+    settings.device = device;
+    const ExtractResult own = extract(
+        subject, windows, settings,
         [&](const ExtractPlan& found) {
           plan = found;
           fmt::print("disk            {} needed, {} free\n", format_bytes(plan.pass.disk_bytes),
                      format_bytes(plan.free_bytes));
           std::fflush(stdout);
         },
-        progress);
-  }();
-  print_result(args, result);
-  write_result(args.settings.run_folder, args.json,
-               result_json(args, opened.checkpoint, plan, result));
+        *progress, ranks);
+    if (ranks.rank() == 0) {
+      result = own;
+    }
+  });
+  result.bytes_read = sum(job.processes(), opened.checkpoint.bytes_read());
+  const int64_t rss = maximum(job.processes(), peak_rss_bytes());
+  if (job.speaks()) {
+    print_result(args, result, rss);
+    write_result(args.settings.run_folder, args.json,
+                 result_json(args, opened.checkpoint, plan, result, rss));
+  }
 }
 
 }  // namespace

@@ -9,7 +9,6 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/size.h"
-#include "run/job_place.h"
 #include "run/run_folder.h"
 
 namespace blockptq::cli {
@@ -50,7 +49,7 @@ void ComputeOptions::add_to(CLI::App& app) {
   app.add_option(
          "--dev", device,
          "device: cpu, or a CUDA device as 0 or cuda:0; several, as 0,1,2,3, share the work "
-         "of eval and quantize")
+         "of the command")
       ->capture_default_str();
   app.add_option("--dtype", dtype, "compute type")
       ->check(CLI::IsMember({"bf16", "fp32"}))
@@ -68,15 +67,6 @@ std::vector<at::Device> ComputeOptions::resolve_devices() const {
     begin = end + 1;
   }
   return devices;
-}
-
-at::Device ComputeOptions::resolve_device() const {
-  const std::vector<at::Device> devices = resolve_devices();
-  check(devices.size() == 1, "--dev {}: this command runs on one device", device);
-  const auto place = job_place();
-  check(!place, "this command runs in one process, and its launcher has started {}",
-        place ? place->size : 1);
-  return devices.front();
 }
 
 at::ScalarType ComputeOptions::resolve_dtype() const {

@@ -28,8 +28,6 @@ struct ComputeOptions {
   void add_to(CLI::App& app);
   /// Error for devices that this build or machine does not have.
   std::vector<at::Device> resolve_devices() const;
-  /// Of a command that runs in one process on one device; Error for more.
-  at::Device resolve_device() const;
   at::ScalarType resolve_dtype() const;
   int64_t resolve_max_memory() const;  ///< 0: no bound
   void apply_threads() const { cli::apply_threads(threads); }

@@ -32,6 +32,16 @@ void print_plan(const EvalPlan& plan) {
       format_bytes(plan.disk_bytes), plan.blocks);
 }
 
+void print_memory(const CalibrationPlan& plan, int ranks) {
+  fmt::print(
+      "peak memory     {}{} (hidden states {}, weights {}, Hessians {}, exchange {}, workspace {}, "
+      "program {})\n",
+      format_bytes(plan.peak_bytes()), ranks > 1 ? " for each device" : "",
+      format_bytes(plan.states_bytes), format_bytes(plan.weights_bytes),
+      format_bytes(plan.hessian_bytes), format_bytes(plan.exchange_bytes),
+      format_bytes(plan.workspace_bytes), format_bytes(plan.runtime_bytes));
+}
+
 Json plan_json(const EvalPlan& plan) {
   return {{"peak_memory_bytes", plan.peak_bytes()},  {"states_bytes", plan.states_bytes},
           {"weights_bytes", plan.weights_bytes},     {"exchange_bytes", plan.exchange_bytes},

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "base/json.h"
+#include "calibrate/calibration_plan.h"
 #include "checkpoint/checkpoint.h"
 #include "eval/evaluate.h"
 #include "models/families.h"
@@ -25,6 +26,8 @@ struct Opened {
 void add_pass_options(CLI::App& app, PassSettings& settings);
 
 void print_plan(const EvalPlan& plan);
+/// The memory that each of `ranks` will take.
+void print_memory(const CalibrationPlan& plan, int ranks);
 Json plan_json(const EvalPlan& plan);
 
 }  // namespace blockptq::cli

@@ -16,6 +16,7 @@
 #include "cli/command.h"
 #include "cli/job.h"
 #include "cli/options.h"
+#include "cli/pass_options.h"
 #include "cli/version.h"
 #include "models/families.h"
 #include "report/findings.h"
@@ -66,17 +67,12 @@ std::vector<CalibrationText> read_texts(const QuantizeArguments& args, const Mod
   return texts;
 }
 
-void print_plan(const CalibrationPlan& plan, const OutputPlan& output) {
+void print_plan(const CalibrationPlan& plan, const OutputPlan& output, int ranks) {
+  print_memory(plan, ranks);
   fmt::print(
-      "peak memory     {}{} (hidden states {}, weights {}, Hessians {}, exchange {}, workspace {}, "
-      "program {})\n"
       "bytes to read   {}\n"
       "disk            {} in {} shards, {} of states and one block's integers while it runs\n"
       "units of work   {}\n",
-      format_bytes(plan.peak_bytes()), plan.exchange_bytes > 0 ? " for each device" : "",
-      format_bytes(plan.states_bytes), format_bytes(plan.weights_bytes),
-      format_bytes(plan.hessian_bytes), format_bytes(plan.exchange_bytes),
-      format_bytes(plan.workspace_bytes), format_bytes(plan.runtime_bytes),
       format_bytes(plan.bytes_to_read), format_bytes(output.file_bytes), output.shards.size(),
       format_bytes(plan.disk_bytes), plan.units);
 }
@@ -164,7 +160,7 @@ void run_quantize(QuantizeArguments& args) {
   const std::vector<CalibrationText> texts = read_texts(args, *model);
   if (args.dry_run) {
     const CalibrationPlan needs = plan_calibration(source, *model, texts, calibration);
-    print_plan(needs, plan);
+    print_plan(needs, plan, job.size());
     write_json(args.json, {{"peak_memory_bytes", needs.peak_bytes()},
                            {"bytes_to_read", needs.bytes_to_read},
                            {"disk_bytes", plan.file_bytes + needs.disk_bytes},

@@ -14,13 +14,13 @@
 #include "calibrate/refinement.h"
 #include "checkpoint/checkpoint.h"
 #include "cli/command.h"
+#include "cli/job.h"
 #include "cli/options.h"
 #include "cli/pass_options.h"
 #include "cli/quant_options.h"
 #include "cli/version.h"
 #include "eval/arithmetic.h"
 #include "eval/deployed.h"
-#include "report/progress_bar.h"
 #include "text/tokenizer.h"
 #include "text/windows.h"
 
@@ -64,15 +64,12 @@ struct TrainArguments {
   }
 };
 
-void print_plan(const CalibrationPlan& plan) {
+void print_plan(const CalibrationPlan& plan, int ranks) {
+  print_memory(plan, ranks);
   fmt::print(
-      "peak memory     {} (hidden states {}, weights {}, Hessians {}, workspace {}, program {})\n"
       "bytes to read   {}\n"
       "disk            {} of states, and the parameters\n"
       "units of work   {}\n",
-      format_bytes(plan.peak_bytes()), format_bytes(plan.states_bytes),
-      format_bytes(plan.weights_bytes), format_bytes(plan.hessian_bytes),
-      format_bytes(plan.workspace_bytes), format_bytes(plan.runtime_bytes),
       format_bytes(plan.bytes_to_read), format_bytes(plan.disk_bytes), plan.units);
 }
 
@@ -83,8 +80,8 @@ Json plan_json(const CalibrationPlan& plan) {
           {"units", plan.units}};
 }
 
-Json result_json(const TrainArguments& args, const Opened& opened,
-                 const CalibrationResult& result) {
+Json result_json(const TrainArguments& args, const Opened& opened, const CalibrationResult& result,
+                 int64_t rss) {
   return {{"model", args.model.string()},
           {"mode", args.mode},
           {"quant_type", quant_type(args.recipe(), *opened.model)},
@@ -93,13 +90,13 @@ Json result_json(const TrainArguments& args, const Opened& opened,
           {"units", result.units},
           {"blocks", result.blocks},
           {"seconds", result.seconds},
-          {"peak_rss_bytes", peak_rss_bytes()},
+          {"peak_rss_bytes", rss},
           {"bytes_read", result.bytes_read},
           {"checkpoint_bytes", opened.checkpoint.total_bytes()},
           {"environment", environment_json(args.compute)}};
 }
 
-void print_result(const CalibrationResult& result) {
+void print_result(const CalibrationResult& result, int64_t rss) {
   double before = 0;
   double after = 0;
   int64_t kept = 0;
@@ -112,7 +109,7 @@ void print_result(const CalibrationResult& result) {
   fmt::print("loss            {:.3f} of plain rounding's, mean over units\n",
              before > 0 ? after / before : 1.0);
   fmt::print("time            {}\n", format_seconds(result.seconds));
-  fmt::print("memory, read    {} peak, {} read\n", format_bytes(peak_rss_bytes()),
+  fmt::print("memory, read    {} peak, {} read\n", format_bytes(rss),
              format_bytes(result.bytes_read));
 }
 
@@ -134,7 +131,6 @@ CalibrationOptions calibration_options(const TrainArguments& args) {
   CalibrationOptions options;
   options.recipe = args.recipe();
   options.type = args.compute.resolve_dtype();
-  options.device = args.compute.resolve_device();
   options.dense_attention = args.dense_attention;
   options.begin = args.begin;
   options.end = args.end;
@@ -174,7 +170,6 @@ AmctRunOptions amct_options(const TrainArguments& args) {
   learn.type = args.compute.resolve_dtype();
   learn.attention.dense = args.dense_attention;
   options.mode = args.train_mode();
-  options.device = args.compute.resolve_device();
   options.begin = args.begin;
   options.end = args.end;
   options.max_memory = args.compute.resolve_max_memory();
@@ -183,47 +178,62 @@ AmctRunOptions amct_options(const TrainArguments& args) {
   return options;
 }
 
-/// What `options` and `text` (of either procedure) will take, or do.
+/// What either procedure will take, or do on one of the ranks of a job.
 struct Work {
   std::function<CalibrationPlan()> plan;
-  std::function<CalibrationResult(Progress&)> run;
+  std::function<CalibrationResult(Ranks&, at::Device, Progress&)> run;
 };
 
 Work amct_work(const TrainArguments& args, const Opened& opened) {
   const auto options = std::make_shared<AmctRunOptions>(amct_options(args));
   const auto dump = std::make_shared<StatesDump>(args.dump(opened.checkpoint));
   return {[=, &opened] { return plan_amct(opened.checkpoint, *opened.model, *dump, *options); },
-          [=, &opened](Progress& progress) {
-            return train_amct(opened.checkpoint, *opened.model, *dump, *options, progress);
+          [=, &opened](Ranks& ranks, at::Device device, Progress& progress) {
+            AmctRunOptions own = *options;
+            own.device = device;
+            return train_amct(opened.checkpoint, *opened.model, *dump, own, progress, ranks);
           }};
 }
 
-Work calibration_work(const TrainArguments& args, const Opened& opened) {
+Work calibration_work(const TrainArguments& args, const Opened& opened, int job_size) {
   const auto texts = std::make_shared<std::vector<CalibrationText>>(1, read_text(args, opened));
   const auto options = std::make_shared<CalibrationOptions>(calibration_options(args));
+  options->ranks = job_size;
   return {
       [=, &opened] { return plan_calibration(opened.checkpoint, *opened.model, *texts, *options); },
-      [=, &opened](Progress& progress) {
-        return calibrate(opened.checkpoint, *opened.model, *texts, *options, progress);
+      [=, &opened](Ranks& ranks, at::Device device, Progress& progress) {
+        CalibrationOptions own = *options;
+        own.device = device;
+        return calibrate(opened.checkpoint, *opened.model, *texts, own, progress, ranks);
       }};
 }
 
 void run_train(TrainArguments& args) {
   args.compute.apply_threads();
+  Job job(args.compute);
   const Opened opened(args.model);
-  const Work work = args.compat.empty() ? calibration_work(args, opened) : amct_work(args, opened);
+  const Work work =
+      args.compat.empty() ? calibration_work(args, opened, job.size()) : amct_work(args, opened);
   if (args.dry_run) {
     const CalibrationPlan plan = work.plan();
-    print_plan(plan);
+    print_plan(plan, job.size());
     write_json(args.json, plan_json(plan));
     return;
   }
-  const CalibrationResult result = [&] {
-    ProgressBar progress(stderr);
-    return work.run(progress);
-  }();
-  print_result(result);
-  write_result(args.output, args.json, result_json(args, opened, result));
+  CalibrationResult result;
+  job.run([&](Ranks& ranks, at::Device device) {
+    const auto progress = progress_of(ranks);
+    CalibrationResult own = work.run(ranks, device, *progress);
+    if (ranks.rank() == 0) {
+      result = std::move(own);
+    }
+  });
+  result.bytes_read = sum(job.processes(), opened.checkpoint.bytes_read());
+  const int64_t rss = maximum(job.processes(), peak_rss_bytes());
+  if (job.speaks()) {
+    print_result(result, rss);
+    write_result(args.output, args.json, result_json(args, opened, result, rss));
+  }
 }
 
 void add_learning_options(CLI::App& app, TrainArguments& args) {

@@ -29,12 +29,9 @@ std::string version_text() {
 }
 
 Json environment_json(const ComputeOptions& compute) {
-  return {{"device", compute.device},
-          {"dtype", compute.dtype},
-          {"threads", at::get_num_threads()},
-          {"kernels", kernels::isa_name(kernels::active_isa())},
-          {"torch", TORCH_VERSION},
-          {"compiler", __VERSION__}};
+  return {{"device", compute.device},         {"dtype", compute.dtype},
+          {"threads", at::get_num_threads()}, {"kernels", kernels::isa_name(kernels::active_isa())},
+          {"torch", TORCH_VERSION},           {"compiler", __VERSION__}};
 }
 
 }  // namespace blockptq::cli

@@ -80,7 +80,6 @@ class Evaluation {
   void write_final_states() const;
 
   const Subject& subject_;
-  const Subject* reference_;
   Ranks& ranks_;
   const TokenWindows& all_windows_;
   const TokenWindows windows_;  ///< of this rank
@@ -98,7 +97,6 @@ Evaluation::Evaluation(const Subject& subject, const Subject* reference,
                        const TokenWindows& windows, const EvalOptions& options, Progress& progress,
                        Ranks& ranks)
     : subject_(subject),
-      reference_(reference),
       ranks_(ranks),
       all_windows_(windows),
       windows_(part_of(windows, ranks.rank(), ranks.size())),
@@ -327,7 +325,10 @@ EvalPlan plan_evaluation(const Subject& subject, const Subject* reference, int64
   const int64_t sequences = ceil_div(windows, int64_t{settings.ranks});  // of a rank
   plan.states_bytes = 2 * sequences * sequence_bytes * passes;
   plan.disk_bytes = settings.run_folder.empty() ? 0 : 2 * windows * sequence_bytes;
-  plan.exchange_bytes = settings.ranks == 1 ? 0 : 3 * exchanged_rows(sequences) * sequence_bytes;
+  if (settings.ranks > 1) {  // rank 0 gathers the states that it writes
+    const int64_t gathered = settings.run_folder.empty() ? 0 : windows * sequence_bytes;
+    plan.exchange_bytes = std::max(3 * exchanged_rows(sequences) * sequence_bytes, gathered);
+  }
   plan.runtime_bytes = kRuntimeBytes;
   plan.blocks = route.end - route.begin;
   plan.bytes_to_read = stored_bytes(subject.checkpoint, pieces);

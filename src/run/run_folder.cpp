@@ -16,6 +16,7 @@ namespace blockptq {
 namespace {
 
 constexpr std::string_view kStatesPrefix = "states_";
+constexpr const char* kEntry = "entry";  // in the metadata of a unit's file
 
 /// The folder, created if need be.
 const std::filesystem::path& made(const std::filesystem::path& folder) {
@@ -145,6 +146,17 @@ std::optional<NamedTensors> RunFolder::load_states(int64_t block) const {
 
 std::filesystem::path RunFolder::unit_path(int64_t block, const std::string& unit) const {
   return folder_ / fmt::format("unit_{:03}_{}.safetensors", block, unit);
+}
+
+void RunFolder::keep_unit(const Json& entry, const NamedTensors& learned) const {
+  write_tensors(unit_path(entry.at("block").get<int64_t>(), entry.at("unit").get<std::string>()),
+                learned, {{kEntry, entry.dump()}});
+}
+
+Json RunFolder::unit_entry(int64_t block, const std::string& unit) const {
+  const std::filesystem::path path = unit_path(block, unit);
+  const SafetensorsFile file(path);
+  return parse_json(file.header().metadata.at(kEntry), path.string());
 }
 
 void RunFolder::remove_units(int64_t block) const {

@@ -2,9 +2,10 @@
 //
 //   run.json                  what is run: model, text, settings; a run with other ones is refused
 //   states_NNN.safetensors    what enters block NNN (states [C, L, D] by name), the newest only
-//   unit_NNN_X.safetensors    what was learned of unit X of block NNN, while the block is in work
-//   result.json               what the command had to say at the end of the run; gone while it goes on
-//   .lock                     held while a process works there
+//   unit_NNN_X.safetensors    what was learned of unit X of block NNN, while the block is in work,
+//                             with the unit's line of the journal
+//   result.json               what the command had to say at the end of the run; gone while it goes
+//   on .lock                     held while a process works there
 #pragma once
 
 #include <cstdint>
@@ -57,6 +58,11 @@ class RunFolder {
 
   const std::filesystem::path& path() const { return folder_; }
   std::filesystem::path unit_path(int64_t block, const std::string& unit) const;
+  /// Writes the file of a finished unit, atomically: what was learned, and the journal's entry,
+  /// which names block and unit.
+  void keep_unit(const Json& entry, const NamedTensors& learned) const;
+  /// The journal's entry of a finished unit, whichever rank has made it.
+  Json unit_entry(int64_t block, const std::string& unit) const;
   /// Removes the unit files of `block` (its results are in one file by now).
   void remove_units(int64_t block) const;
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from .network import Host
 from .program import ENVIRONMENT, Argument, binary
 
 Variables = Callable[[int, int], dict[str, str]]
@@ -35,22 +36,28 @@ def free_port() -> int:
 
 
 class Job:
-    """The processes of one job; `arguments` may differ from rank to rank."""
+    """The processes of one job; `arguments` may differ from rank to rank. `hosts`: one for each; none: all here."""
 
     def __init__(
-        self, arguments: Sequence[Sequence[Argument]], variables: Variables = torchrun, lost_after: float = 5
+        self,
+        arguments: Sequence[Sequence[Argument]],
+        variables: Variables = torchrun,
+        lost_after: float = 5,
+        hosts: Sequence[Host] = (),
     ) -> None:
         self._errors = [tempfile.TemporaryFile() for _ in arguments]
         self._outputs = [tempfile.TemporaryFile() for _ in arguments]
-        port = str(free_port())
-        common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+        hosts = hosts or [Host("127.0.0.1", ())] * len(arguments)
+        common = {"MASTER_ADDR": hosts[0].address, "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
         common |= {"BLOCKPTQ_RANK_TIMEOUT": str(lost_after), "BLOCKPTQ_JOIN_TIMEOUT": "30"}
         self.processes = [
             subprocess.Popen(
-                [binary(), *map(str, own)], stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                [*host.enter, binary(), *map(str, own)], stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                 env={**ENVIRONMENT, **common, **variables(rank, len(arguments))},
             )
-            for rank, (own, out, err) in enumerate(zip(arguments, self._outputs, self._errors, strict=True))
+            for rank, (host, own, out, err) in enumerate(
+                zip(hosts, arguments, self._outputs, self._errors, strict=True)
+            )
         ]  # fmt: skip
 
     def wait(self, timeout: float = 120) -> list[int]:
