@@ -242,5 +242,5 @@ def test_another_run_in_the_folder_is_refused(
     succeed(*command(options))
     other = command({**options, str(changed[0]): changed[1]}) if len(changed) == 2 else command(options, *changed)
     error = refused(*other)
-    assert f" {named}: " in error
+    assert f" {named}: " in error or f" {named}/" in error
     assert "--restart" in error
