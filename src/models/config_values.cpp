@@ -34,6 +34,7 @@ ModelSpec parse_model_spec(const JsonView& json) {
   model.hidden_size = size(json, "hidden_size");
   model.vocab_size = size(json, "vocab_size");
   model.blocks = json.at("num_hidden_layers").integer(1, 100'000);
+  model.head = json.boolean_or("tie_word_embeddings", false) ? Head::tied : Head::own;
   model.rms_norm_eps = positive_or(json, "rms_norm_eps", 1e-6);
   return model;
 }

@@ -23,7 +23,7 @@ double positive_or(const JsonView& json, std::string_view key, double fallback);
 void expect(const JsonView& json, std::string_view key, std::string_view value);
 void expect_false(const JsonView& json, std::string_view key);
 
-/// model_type, sizes and epsilon, under the keys that all families share.
+/// model_type, sizes, kind of output head and epsilon, under the keys that all families share.
 ModelSpec parse_model_spec(const JsonView& json);
 
 }  // namespace blockptq

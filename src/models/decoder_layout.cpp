@@ -16,44 +16,79 @@ std::string expert_prefix(int64_t block, int64_t expert) {
   return fmt::format("model.layers.{}.mlp.experts.{}.", block, expert);
 }
 
-UnitTable::UnitTable(std::vector<ModelTensor>& table, Unit unit, std::string prefix, int64_t block,
-                     int64_t expert)
-    : table_(table), unit_(unit), prefix_(std::move(prefix)), block_(block), expert_(expert) {}
+std::string feed_forward_norm(int64_t block) {
+  return block_prefix(block) + "post_attention_layernorm.weight";
+}
 
-void UnitTable::add(const std::string& name, const std::string& role, std::vector<int64_t> shape,
-                    bool keep_fp32) {
-  table_.push_back({prefix_ + name, role, std::move(shape), unit_, block_, expert_, keep_fp32});
+UnitTable::UnitTable(std::vector<ModelTensor>& table, const ModelSpec& model, Unit unit,
+                     std::string prefix, int64_t block, int64_t expert)
+    : table_(table),
+      model_(model),
+      unit_(unit),
+      prefix_(std::move(prefix)),
+      block_(block),
+      expert_(expert) {}
+
+ModelTensor& UnitTable::add(const std::string& name, const std::string& role,
+                            std::vector<int64_t> shape, bool keep_fp32) {
+  return table_.emplace_back(
+      ModelTensor{prefix_ + name, role, std::move(shape), unit_, block_, expert_, keep_fp32});
 }
 
 void UnitTable::add_norm(const std::string& name, const std::string& role, int64_t size) {
   add(name, role, {size}, /*keep_fp32=*/true);
 }
 
-void UnitTable::add_mlp(const std::string& prefix, const std::string& role, int64_t hidden,
-                        int64_t intermediate) {
-  add(prefix + "gate_proj.weight", role + ".gate_proj", {intermediate, hidden});
-  add(prefix + "up_proj.weight", role + ".up_proj", {intermediate, hidden});
-  add(prefix + "down_proj.weight", role + ".down_proj", {hidden, intermediate});
+void UnitTable::add_stream_norm(const std::string& name) {
+  add_norm(name, "norm", model_.hidden_size);
+  read_through(prefix_ + name);
+}
+
+ModelTensor& UnitTable::add_reader(const std::string& name, const std::string& role,
+                                   int64_t outputs, bool keep_fp32) {
+  ModelTensor& tensor = add(name, role, {outputs, model_.hidden_size}, keep_fp32);
+  tensor.reads = {norm_};
+  return tensor;
+}
+
+void UnitTable::add_writer(const std::string& name, const std::string& role, int64_t inputs) {
+  add(name, role, {model_.hidden_size, inputs}).writes = true;
+}
+
+void UnitTable::add_embedding() {
+  add("embed_tokens.weight", "embedding", {model_.vocab_size, model_.hidden_size}).reads = {
+      kNoNorm};
+}
+
+ModelTensor& UnitTable::add_head(const std::string& name) {
+  return add_reader(name, "lm_head", model_.vocab_size);
+}
+
+void UnitTable::add_mlp(const std::string& prefix, const std::string& role, int64_t intermediate) {
+  add_reader(prefix + "gate_proj.weight", role + ".gate_proj", intermediate);
+  add_reader(prefix + "up_proj.weight", role + ".up_proj", intermediate);
+  add_writer(prefix + "down_proj.weight", role + ".down_proj", intermediate);
 }
 
 void add_embedding(std::vector<ModelTensor>& table, const ModelSpec& model) {
-  UnitTable(table, Unit::embedding, "model.")
-      .add("embed_tokens.weight", "embedding", {model.vocab_size, model.hidden_size});
+  UnitTable(table, model, Unit::embedding, "model.").add_embedding();
 }
 
 void add_experts(std::vector<ModelTensor>& table, const ModelSpec& model, int64_t block,
                  int64_t experts, int64_t intermediate) {
   for (int64_t expert = 0; expert < experts; ++expert) {
-    UnitTable(table, Unit::expert, expert_prefix(block, expert), block, expert)
-        .add_mlp("", "expert", model.hidden_size, intermediate);
+    UnitTable unit(table, model, Unit::expert, expert_prefix(block, expert), block, expert);
+    unit.read_through(feed_forward_norm(block));
+    unit.add_mlp("", "expert", intermediate);
   }
 }
 
-void add_head(std::vector<ModelTensor>& table, const ModelSpec& model, bool tied_embeddings) {
-  UnitTable head(table, Unit::head, "");
-  head.add_norm("model.norm.weight", "norm", model.hidden_size);
-  if (!tied_embeddings) {
-    head.add("lm_head.weight", "lm_head", {model.vocab_size, model.hidden_size});
+void add_head(std::vector<ModelTensor>& table, const ModelSpec& model) {
+  UnitTable head(table, model, Unit::head, "");
+  head.add_stream_norm(kFinalNorm);
+  if (model.head != Head::tied) {
+    ModelTensor& matrix = head.add_head("lm_head.weight");
+    matrix.stored_as = model.head == Head::untied ? "model.embed_tokens.weight" : "";
   }
 }
 

@@ -34,7 +34,7 @@ enum class Unit {
   mtp_head,      ///< the norm and output head of an MTP layer
 };
 
-/// One tensor of the checkpoint.
+/// One tensor of the model.
 struct ModelTensor {
   std::string name;            ///< e.g. "model.layers.3.mlp.experts.7.up_proj.weight"
   std::string role;            ///< e.g. "expert.up_proj": the same in every block and expert
@@ -43,6 +43,25 @@ struct ModelTensor {
   int64_t block = -1;  ///< -1 outside the blocks; MTP layers count after the last block
   int64_t expert = -1;
   bool keep_fp32 = false;  ///< used in fp32 whatever the compute type
+  /// The norms through which its columns read the residual stream, side by side, hidden_size
+  /// columns behind each; kNoNorm: rows of the stream as they are (an embedding). Of a norm: that
+  /// in front of it, where it reads what another one has normalised.
+  std::vector<std::string> reads = {};
+  bool writes = false;         ///< its rows are features of the residual stream
+  std::string stored_as = {};  ///< the checkpoint's tensor, where that is another one's
+
+  /// The name of the checkpoint's tensor.
+  const std::string& source() const { return stored_as.empty() ? name : stored_as; }
+};
+
+/// In the place of the name of a norm (ModelTensor::reads).
+constexpr const char* kNoNorm = "";
+
+/// What the output head is.
+enum class Head {
+  own,     ///< a tensor of its own
+  tied,    ///< the embedding
+  untied,  ///< a tensor of its own with the values of the embedding
 };
 
 struct ModelSpec {
@@ -51,6 +70,7 @@ struct ModelSpec {
   int64_t vocab_size = 0;
   int64_t blocks = 0;      ///< without MTP layers
   int64_t mtp_layers = 0;  ///< as far as the checkpoint carries them
+  Head head = Head::own;
   double rms_norm_eps = 1e-6;
   double expert_share = 1;  ///< of the tokens that a routed expert sees on average
 };
@@ -82,6 +102,8 @@ class Model {
   const ModelSpec& spec() const { return spec_; }
   /// Forgets MTP layers that config.json declares and the checkpoint lacks.
   void drop_mtp() { spec_.mtp_layers = 0; }
+  /// Makes an output head that is the embedding a tensor of its own, which may become another one.
+  void untie_head() { spec_.head = spec_.head == Head::tied ? Head::untied : spec_.head; }
 
   /// Every tensor, in the order of use: embedding, blocks (attention, feed forward, experts), head,
   /// MTP layers.

@@ -81,7 +81,6 @@ Config parse_config(const JsonView& json) {
   config.router = parse_router(json, config.routed_experts);
   config.model.expert_share =
       static_cast<double>(config.router.top_k) / static_cast<double>(config.routed_experts);
-  config.tied_embeddings = json.boolean_or("tie_word_embeddings", false);
   return config;
 }
 

@@ -24,7 +24,6 @@ struct Config {
   int64_t first_moe_block = 0;
   int64_t moe_block_step = 1;
   nn::GroupLimitedRouter::Spec router;
-  bool tied_embeddings = false;
 
   bool is_moe(int64_t block) const;
 };

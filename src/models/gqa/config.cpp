@@ -49,7 +49,6 @@ Config parse_common(const JsonView& json, int64_t kv_heads, int64_t head_dim) {
   config.attention = parse_attention(json, kv_heads, head_dim);
   config.attention.norm_eps = config.model.rms_norm_eps;
   config.intermediate_size = size(json, "intermediate_size");
-  config.tied_embeddings = json.boolean_or("tie_word_embeddings", false);
   return config;
 }
 

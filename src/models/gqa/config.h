@@ -16,7 +16,6 @@ struct Config {
   nn::GqaSpec attention;
   bool qk_norms = false;
   int64_t intermediate_size = 0;
-  bool tied_embeddings = false;
 
   // Of Qwen3-MoE; no routed experts in the others.
   int64_t routed_experts = 0;

@@ -19,7 +19,11 @@ class GqaModel final : public Model {
  public:
   explicit GqaModel(Config config) : Model(config.model), config_(std::move(config)) {}
 
-  std::vector<ModelTensor> tensors() const override { return tensor_table(config_); }
+  std::vector<ModelTensor> tensors() const override {
+    Config config = config_;
+    config.model = spec();
+    return tensor_table(config);
+  }
 
   int64_t experts(int64_t block) const override {
     return config_.is_moe(block) ? config_.routed_experts : 0;

@@ -6,31 +6,29 @@ namespace blockptq::gqa {
 namespace {
 
 void add_attention(std::vector<ModelTensor>& table, const Config& config, int64_t block) {
-  UnitTable unit(table, Unit::attention, block_prefix(block), block);
-  const int64_t hidden = config.model.hidden_size;
+  UnitTable unit(table, config.model, Unit::attention, block_prefix(block), block);
   const nn::GqaSpec& gqa = config.attention;
   const int64_t q_dim = gqa.heads * gqa.head_dim;
   const int64_t kv_dim = gqa.kv_heads * gqa.head_dim;
-  unit.add_norm("input_layernorm.weight", "norm", hidden);
-  unit.add("self_attn.q_proj.weight", "attention.q_proj", {q_dim, hidden});
-  unit.add("self_attn.k_proj.weight", "attention.k_proj", {kv_dim, hidden});
-  unit.add("self_attn.v_proj.weight", "attention.v_proj", {kv_dim, hidden});
+  unit.add_stream_norm("input_layernorm.weight");
+  unit.add_reader("self_attn.q_proj.weight", "attention.q_proj", q_dim);
+  unit.add_reader("self_attn.k_proj.weight", "attention.k_proj", kv_dim);
+  unit.add_reader("self_attn.v_proj.weight", "attention.v_proj", kv_dim);
   if (config.qk_norms) {
     unit.add_norm("self_attn.q_norm.weight", "norm", gqa.head_dim);
     unit.add_norm("self_attn.k_norm.weight", "norm", gqa.head_dim);
   }
-  unit.add("self_attn.o_proj.weight", "attention.o_proj", {hidden, q_dim});
+  unit.add_writer("self_attn.o_proj.weight", "attention.o_proj", q_dim);
 }
 
 void add_feed_forward(std::vector<ModelTensor>& table, const Config& config, int64_t block) {
-  UnitTable unit(table, Unit::feed_forward, block_prefix(block), block);
-  const int64_t hidden = config.model.hidden_size;
-  unit.add_norm("post_attention_layernorm.weight", "norm", hidden);
+  UnitTable unit(table, config.model, Unit::feed_forward, block_prefix(block), block);
+  unit.add_stream_norm("post_attention_layernorm.weight");
   if (!config.is_moe(block)) {
-    unit.add_mlp("mlp.", "mlp", hidden, config.intermediate_size);
+    unit.add_mlp("mlp.", "mlp", config.intermediate_size);
     return;
   }
-  unit.add("mlp.gate.weight", "router", {config.routed_experts, hidden}, /*keep_fp32=*/true);
+  unit.add_reader("mlp.gate.weight", "router", config.routed_experts, /*keep_fp32=*/true);
   add_experts(table, config.model, block, config.routed_experts, config.moe_intermediate_size);
 }
 
@@ -43,7 +41,7 @@ std::vector<ModelTensor> tensor_table(const Config& config) {
     add_attention(table, config, block);
     add_feed_forward(table, config, block);
   }
-  add_head(table, config.model, config.tied_embeddings);
+  add_head(table, config.model);
   return table;
 }
 
