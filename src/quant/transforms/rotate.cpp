@@ -2,16 +2,19 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 #include <random>
 #include <vector>
 
 #include "base/error.h"
-#include "quant/composed.h"
+#include "quant/straight_through.h"
 
 namespace blockptq {
 namespace {
+
+constexpr int64_t kPortion = 1 << 20;  // elements
 
 at::Tensor random_signs(int64_t count, uint64_t seed) {
   std::mt19937_64 random(seed);
@@ -40,13 +43,33 @@ Rotation::Rotation(int64_t n, uint64_t seed) : power_(n & -n) {
 
 // T (x) S, symmetric as both are: x T (x) S over the last dimension.
 at::Tensor Rotation::mix(const at::Tensor& x) const {
-  const at::Tensor groups = composed::hadamard(x.unflatten(-1, {x.size(-1) / power_, power_}));
-  return at::matmul(hartley_MM_.to(x.device()), groups).flatten(-2);
+  const int64_t order = x.size(-1) / power_;
+  const at::Tensor groups = hadamard(x.unflatten(-1, {order, power_}));
+  return order == 1 ? groups.flatten(-2)
+                    : at::matmul(hartley_MM_.to(x.device()), groups).flatten(-2);
+}
+
+/// Some rows at a time, so that nothing else is as large as what is rotated.
+void Rotation::apply_to(const at::Tensor& rows_RN, const at::Tensor& out_RN) const {
+  BPTQ_ASSERT(rows_RN.size(1) == signs_N_.size(0));
+  const at::Tensor signs_N = signs_N_.to(rows_RN.device());
+  const int64_t portion = std::max<int64_t>(1, kPortion / signs_N.size(0));
+  for (int64_t begin = 0; begin < rows_RN.size(0); begin += portion) {
+    const int64_t end = std::min(begin + portion, rows_RN.size(0));
+    out_RN.slice(0, begin, end).copy_(mix(rows_RN.slice(0, begin, end).to(at::kFloat) * signs_N));
+  }
 }
 
 at::Tensor Rotation::apply(const at::Tensor& x) const {
-  BPTQ_ASSERT(x.size(-1) == signs_N_.size(0));
-  return mix(x.to(at::kFloat) * signs_N_.to(x.device()));
+  at::Tensor out = at::empty(x.sizes(), x.options().dtype(at::kFloat));
+  apply_to(x.reshape({-1, x.size(-1)}), out.view({-1, x.size(-1)}));
+  return out;
+}
+
+at::Tensor Rotation::apply_left(const at::Tensor& w) const {
+  at::Tensor out = at::empty(w.sizes(), w.options().dtype(at::kFloat));
+  apply_to(w.t(), out.t());
+  return out;
 }
 
 at::Tensor Rotation::apply_inverse(const at::Tensor& x) const {

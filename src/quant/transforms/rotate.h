@@ -9,7 +9,7 @@
 //
 // With h' = h Q for the stream (a row), an RMS norm without weight commutes with Q, so that the
 // weight of the norm is folded into its readers first; then a linear that reads the stream becomes
-// W Q, one that writes to it Q^T W (apply() on the transposed), an embedding E Q.
+// W Q, one that writes to it Q^T W, an embedding E Q.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -25,11 +25,14 @@ class Rotation {
 
   /// x Q over the last dimension [..., n]: fp32, x of any floating type.
   at::Tensor apply(const at::Tensor& x) const;
+  /// Q^T w over the first dimension [n, I]: likewise.
+  at::Tensor apply_left(const at::Tensor& w) const;
   /// x Q^T: the way back.
   at::Tensor apply_inverse(const at::Tensor& x) const;
 
  private:
   at::Tensor mix(const at::Tensor& x) const;
+  void apply_to(const at::Tensor& rows_RN, const at::Tensor& out_RN) const;
 
   at::Tensor signs_N_;
   at::Tensor hartley_MM_;

@@ -48,7 +48,7 @@ TEST(Rotation, FoldedIntoReaderAndWriterKeepsTheFunction) {
   };
   const at::Tensor y = block(h_TH, write_HI, read_OH);
   const at::Tensor rotated =
-      block(rotation.apply(h_TH), rotation.apply(write_HI.t()).t(), rotation.apply(read_OH));
+      block(rotation.apply(h_TH), rotation.apply_left(write_HI), rotation.apply(read_OH));
   EXPECT_LT((rotated - y).norm().item<double>(), 3e-6 * y.norm().item<double>());
 }
 
