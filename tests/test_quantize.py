@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from blockptq_testing.models import SHIPPED
-from blockptq_testing.program import ENVIRONMENT, Argument, binary, eval_json, run_blockptq
+from blockptq_testing.program import Argument, eval_json, killed_after, run_blockptq
 
 FEW = ("--nsamples", 6, "--seq_len", 256)
 SHORT = ("--seq_len", 512, "--max_chunks", 6, "--dtype", "fp32", "--reference", SHIPPED)
@@ -31,16 +29,6 @@ def succeed(*arguments: Argument) -> None:
 def kl_of(tmp_path: Path, *arguments: Argument) -> float:
     result: float = eval_json(tmp_path / "kl.json", "--model", SHIPPED, "--train_mode", "block", *SHORT, *arguments)["kl"]
     return result
-
-
-def killed_after(seconds: float, *arguments: Argument) -> int:
-    """Exit code of a run that is killed after some seconds (or ends before)."""
-    process = subprocess.Popen([binary(), *map(str, arguments)], stdout=subprocess.DEVNULL, env=ENVIRONMENT)
-    try:
-        return process.wait(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        return process.wait()
 
 
 @pytest.fixture(scope="module")

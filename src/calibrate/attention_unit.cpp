@@ -78,24 +78,30 @@ AttentionUnit::AttentionUnit(const CalibrationContext& context, const FakeQuantE
       block_(block),
       options_(options) {}
 
-NormedAttention AttentionUnit::attention(Piece piece,
-                                         const std::map<std::string, QTensor>& chosen) const {
+NormedAttention AttentionUnit::float_attention(Piece piece) const {
+  for (const Weight& weight : piece.weights()) {
+    piece.replace(weight.name, float_weight(context_, weight).value);
+  }
+  return {model_, piece, block_, options_};
+}
+
+NormedAttention AttentionUnit::quantized_attention(
+    Piece piece, const std::map<std::string, QTensor>& chosen) const {
+  for (const Weight& tensor : piece.tensors()) {
+    piece.replace(tensor.name, as_written(context_, tensor));
+  }
   for (const Weight& weight : piece.weights()) {
     piece.replace(weight.name, quantized_weight(context_, weight, chosen).value);
   }
   return {model_, piece, block_, options_};
 }
 
-NormedAttention AttentionUnit::float_attention() const {
-  return attention(piece_, {});
-}
-
 NormedAttention AttentionUnit::quantized_attention(const UnitResult& result) const {
   Piece piece = piece_;
   for (const auto& [name, value] : result.transformed) {
-    piece.replace(name, value);
+    piece.replace(name, value.to(piece.tensor(name).device()));
   }
-  return attention(piece, result.weights);
+  return quantized_attention(piece, result.weights);
 }
 
 std::vector<Weight> AttentionUnit::quantized_weights(const Piece& piece) const {
@@ -108,7 +114,7 @@ std::vector<Weight> AttentionUnit::quantized_weights(const Piece& piece) const {
   return weights;
 }
 
-std::set<std::string> AttentionUnit::smooth(Piece& piece, const SequenceSource& sequences) const {
+void AttentionUnit::smooth(Piece& piece, const SequenceSource& sequences) const {
   const std::vector<int64_t> tried = spread(sequences.sequences, kSmoothSequences);
   const NormedAttention exact = float_attention();
   RecordExec record(context_.float_exec);
@@ -124,7 +130,7 @@ std::set<std::string> AttentionUnit::smooth(Piece& piece, const SequenceSource& 
   const auto loss = [&](const Piece& candidate) {
     std::map<std::string, QTensor> nearest;
     round_to_nearest(context_, quantized_weights(candidate), nearest);
-    const NormedAttention rounded = attention(candidate, nearest);
+    const NormedAttention rounded = quantized_attention(candidate, nearest);
     RelativeError error;
     for (size_t i = 0; i < tried.size(); ++i) {
       error.add(rounded.forward(quant_exec_, sequences.quant_LD(tried[i])), wanted[i], {});
@@ -132,7 +138,6 @@ std::set<std::string> AttentionUnit::smooth(Piece& piece, const SequenceSource& 
     return error.value();
   };
   double least = loss(piece);
-  std::set<std::string> changed;
   for (const ScalePoint& point : model_.attention_scale_points(block_)) {
     check_stop();
     FeatureMagnitude weights;
@@ -151,11 +156,8 @@ std::set<std::string> AttentionUnit::smooth(Piece& piece, const SequenceSource& 
         least);
     if (factors_F.defined()) {
       fold(piece, point, factors_F);
-      changed.insert(point.producer);
-      changed.insert(point.readers.begin(), point.readers.end());
     }
   }
-  return changed;
 }
 
 UnitResult AttentionUnit::calibrate(const SequenceSource& sequences,
@@ -165,19 +167,15 @@ UnitResult AttentionUnit::calibrate(const SequenceSource& sequences,
     for (int64_t c = 0; c < sequences.sequences; ++c) {
       result.report.tokens += sequences.quant_LD(c).size(0);
     }
+    keep_transformed(context_, piece_.tensors(), piece_.tensors(), result);
     return result;
   }
   Piece piece = piece_;
-  std::set<std::string> changed;
   if (!context_.recipe.transforms().smooth_alphas.empty()) {
-    changed = smooth(piece, sequences);
+    smooth(piece, sequences);
   }
   choose(piece, sequences, result, outputs);
-  for (const std::string& name : changed) {
-    if (!result.weights.contains(name)) {
-      result.transformed[name] = piece.tensor(name);
-    }
-  }
+  keep_transformed(context_, piece_.tensors(), piece.tensors(), result);
   const Refinement refinement = parse_refinement(context_.default_refinement);
   if (const auto* clips = std::get_if<ClipLearnerOptions>(&refinement);
       clips != nullptr && clips->activations) {
@@ -191,14 +189,15 @@ void AttentionUnit::choose(const Piece& piece, const SequenceSource& sequences, 
                            AttentionOutputs& outputs) const {
   result.targets = quantized_weights(piece);
   round_to_nearest(context_, result.targets, result.weights);
-  const NormedAttention exact = attention(piece, {});
+  const NormedAttention exact = float_attention(piece);
+  const NormedAttention unrounded = quantized_attention(piece, {});
   RecordExec float_record(context_.float_exec);
   RecordExec quant_record(quant_exec_);
   std::vector<InputGroup> groups;
   for (int64_t c = 0; c < sequences.sequences; ++c) {
     check_stop();
     outputs.float_LD.push_back(exact.forward(float_record, sequences.float_LD(c)));
-    exact.forward(quant_record, sequences.quant_LD(c));
+    unrounded.forward(quant_record, sequences.quant_LD(c));
     if (groups.empty()) {
       groups = group_by_input(result.targets, quant_record);
     }
@@ -248,7 +247,8 @@ void AttentionUnit::learn_latent_clip(const SequenceSource& sequences, int64_t m
 
 void AttentionUnit::measure(const SequenceSource& sequences, UnitResult& result,
                             AttentionOutputs& outputs) const {
-  const UnitResult plain = plain_rounding(context_, quantized_weights(piece_));
+  UnitResult plain = plain_rounding(context_, quantized_weights(piece_));
+  keep_transformed(context_, piece_.tensors(), piece_.tensors(), plain);
   const NormedAttention before = quantized_attention(plain);
   const NormedAttention after = quantized_attention(result);
   const FakeQuantExec after_exec(context_.recipe, input_factors(result));
@@ -262,7 +262,7 @@ void AttentionUnit::measure(const SequenceSource& sequences, UnitResult& result,
     outputs.quant_LD.push_back(after.forward(after_exec, x));
     error_after.add(outputs.quant_LD.back(), y, {});
   }
-  if (keep_better(error_before.value(), error_after.value(), plain, result)) {
+  if (keep_better(error_before.value(), error_after.value(), std::move(plain), result)) {
     outputs.quant_LD.clear();
   }
 }

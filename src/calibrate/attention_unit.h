@@ -9,7 +9,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -61,15 +60,17 @@ class AttentionUnit {
   /// need not be run again.
   UnitResult calibrate(const SequenceSource& sequences, AttentionOutputs& outputs) const;
 
-  NormedAttention float_attention() const;
+  NormedAttention float_attention() const { return float_attention(piece_); }
   NormedAttention quantized_attention(const UnitResult& result) const;
 
  private:
   std::vector<Weight> quantized_weights(const Piece& piece) const;
-  /// The weights of `piece`, dequantized where `chosen` has them.
-  NormedAttention attention(Piece piece, const std::map<std::string, QTensor>& chosen) const;
-  /// Folds the recipe's smoothing into `piece`; returns the names of the tensors that it changed.
-  std::set<std::string> smooth(Piece& piece, const SequenceSource& sequences) const;
+  NormedAttention float_attention(Piece piece) const;
+  /// What the quantized model makes of `piece`: dequantized where `chosen` has it, else as written.
+  NormedAttention quantized_attention(Piece piece,
+                                      const std::map<std::string, QTensor>& chosen) const;
+  /// Folds the recipe's smoothing into `piece`.
+  void smooth(Piece& piece, const SequenceSource& sequences) const;
   void choose(const Piece& piece, const SequenceSource& sequences, UnitResult& result,
               AttentionOutputs& outputs) const;
   /// The factor of the latent with the least error of the output, where there is a quantized one.

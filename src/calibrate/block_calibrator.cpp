@@ -190,29 +190,30 @@ void BlockCalibrator::run_attention(PieceStream& stream, int64_t block,
   }
 }
 
-/// Smooths what leaves the norm in front of the MLPs; `sample` stands for all that read it. Returns
-/// the factors, undefined if there are none.
-at::Tensor BlockCalibrator::smooth_norm(Piece& piece, const nn::Mlp& sample, int64_t block,
-                                        const std::vector<FeedForwardText>& states) const {
+/// Smooths what leaves the norm in front of the MLPs in `piece`; `sample` stands for all that read
+/// it. Returns the factors, undefined if there are none.
+at::Tensor BlockCalibrator::calibrate_norm(Piece& piece, const nn::Mlp& sample, int64_t block,
+                                           const std::vector<FeedForwardText>& states) const {
   const FeedForward half = model_.feed_forward(piece, block);
   const ScalePoint& point = half.scale_point;
-  const auto fold_in = [&](const at::Tensor& factors_D) {
-    Piece folded = piece;
-    fold(folded, point, factors_D);
-    return folded;
+  const auto members = [&](const Piece& of) {
+    std::vector<Weight> tensors{of.weight(point.producer)};
+    for (const std::string& reader : point.readers) {
+      tensors.push_back(of.weight(reader));
+    }
+    return tensors;
   };
   const UnitResult result = share_unit(0, block, "norm", {}, [&] {
     const std::vector<TokenRows> rows = all_rows(states, slice_tokens_);
     const TokenSource source = token_source(states, rows, half.norm_D, model_.spec().rms_norm_eps);
     UnitResult fresh;
-    const at::Tensor factors_D = smooth_input(context_, quant_exec_, sample, source, fresh.report);
-    if (factors_D.defined()) {
-      const Piece folded = fold_in(factors_D);
-      fresh.transformed[point.producer] = folded.tensor(point.producer);
-      for (const std::string& reader : point.readers) {
-        fresh.transformed[reader] = folded.tensor(reader);
-      }
+    Piece folded = piece;
+    if (const at::Tensor factors_D =
+            smooth_input(context_, quant_exec_, sample, source, fresh.report);
+        factors_D.defined()) {
+      fold(folded, point, factors_D);
     }
+    keep_transformed(context_, members(piece), members(folded), fresh);
     return fresh;
   });
   hooks_.passed("norm");
@@ -224,8 +225,19 @@ at::Tensor BlockCalibrator::smooth_norm(Piece& piece, const nn::Mlp& sample, int
   const at::Tensor ones_D = at::ones_like(half.norm_D);
   at::Tensor factors_D =
       at::where(half.norm_D == 0, ones_D, half.norm_D / norm->second.to(ones_D.device()));
-  piece = fold_in(factors_D);
+  if (at::equal(factors_D, ones_D)) {
+    return {};
+  }
+  fold(piece, point, factors_D);
   return factors_D;
+}
+
+/// The router as the quantized model has it; null in a dense block.
+std::unique_ptr<nn::Router> BlockCalibrator::quantized_router(Piece piece, int64_t block) const {
+  for (const std::string& reader : model_.feed_forward(piece, block).scale_point.readers) {
+    piece.replace(reader, as_written(context_, piece.weight(reader)));
+  }
+  return model_.feed_forward(piece, block).router;
 }
 
 void BlockCalibrator::run_feed_forward(PieceStream& stream, int64_t block,
@@ -243,7 +255,7 @@ void BlockCalibrator::run_feed_forward(PieceStream& stream, int64_t block,
     const nn::Mlp mlp = factors_D.defined() ? scale_input(source_mlp, factors_D) : source_mlp;
     const UnitResult result = make_unit(block, name, weights, [&] {
       UnitResult fresh = calibrate_mlp(context_, quant_exec_, mlp, source, block_sum);
-      keep_transformed(weights, fresh);
+      keep_transformed(context_, weights, fresh.targets, fresh);
       return fresh;
     });
     run_mlp(context_, mlp, result, source, take);
@@ -256,13 +268,14 @@ void BlockCalibrator::run_feed_forward(PieceStream& stream, int64_t block,
     if (!mlp && ranks_.does(0)) {
       first_expert = stream.next();
     }
-    if (!context_.recipe.transforms().smooth_alphas.empty()) {
+    if (context_.transforms()) {
       const nn::Mlp sample = mlp            ? *mlp
                              : first_expert ? model_.expert(*first_expert, block, 0)
                                             : nn::Mlp{};
-      factors_D = smooth_norm(piece, sample, block, states);
+      factors_D = calibrate_norm(piece, sample, block, states);
     }
     const FeedForward feed_forward = model_.feed_forward(piece, block);
+    const auto quant_router = quantized_router(piece, block);
     norm_D = feed_forward.norm_D.clone();
     if (feed_forward.mlp) {
       const std::string name = feed_forward.router ? "shared_experts" : "mlp";
@@ -274,7 +287,7 @@ void BlockCalibrator::run_feed_forward(PieceStream& stream, int64_t block,
     for (FeedForwardText& text : states) {
       if (feed_forward.router) {
         text.float_routing = route(*feed_forward.router, text.float_ND, norm_D, eps, slice_tokens_);
-        text.quant_routing = route(*feed_forward.router, text.quant_ND, norm_D, eps, slice_tokens_);
+        text.quant_routing = route(*quant_router, text.quant_ND, norm_D, eps, slice_tokens_);
       }
     }
   }

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -62,8 +63,9 @@ class BlockCalibrator {
                                    const at::Tensor& norm_D) const;
   void run_attention(PieceStream& stream, int64_t block, std::vector<TextStates>& texts) const;
   void run_feed_forward(PieceStream& stream, int64_t block, std::vector<TextStates>& texts) const;
-  at::Tensor smooth_norm(Piece& piece, const nn::Mlp& sample, int64_t block,
-                         const std::vector<FeedForwardText>& states) const;
+  at::Tensor calibrate_norm(Piece& piece, const nn::Mlp& sample, int64_t block,
+                            const std::vector<FeedForwardText>& states) const;
+  std::unique_ptr<nn::Router> quantized_router(Piece piece, int64_t block) const;
 
   const CalibrationContext& context_;
   const FakeQuantExec& quant_exec_;

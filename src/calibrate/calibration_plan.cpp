@@ -8,6 +8,18 @@
 #include "base/size.h"
 
 namespace blockptq {
+namespace {
+
+/// Bytes of the largest tensor of a piece.
+int64_t largest_tensor(const PieceLoader& loader, const PieceSpec& piece) {
+  int64_t largest = 0;
+  for (const TensorSlice& tensor : piece.tensors) {
+    largest = std::max(largest, loader.loaded_bytes({{tensor}}));
+  }
+  return largest;
+}
+
+}  // namespace
 
 void check_memory(const CalibrationPlan& plan, int64_t max_memory) {
   check(max_memory == 0 || plan.peak_bytes() <= max_memory, "--max_memory {}: expected at least {}",
@@ -59,8 +71,10 @@ CalibrationPlan plan_calibration(const Checkpoint& checkpoint, const Model& mode
   plan.workspace_bytes = kCalibrationWorkspace;
   plan.bytes_to_read = stored_bytes(checkpoint, pieces);
   plan.units = static_cast<int64_t>(pieces.size());
+  const bool rotates = options.recipe.transforms().rotate_seed.has_value();
   for (const PieceSpec& piece : pieces) {
-    plan.weights_bytes = std::max(plan.weights_bytes, 3 * loader.loaded_bytes(piece));
+    const int64_t turned = rotates ? 3 * largest_tensor(loader, piece) : 0;  // on its way in
+    plan.weights_bytes = std::max(plan.weights_bytes, 3 * loader.loaded_bytes(piece) + turned);
   }
   const int64_t hidden = model.spec().hidden_size;
   plan.hessian_bytes = 4 * hidden * hidden * int64_t{4};

@@ -12,12 +12,14 @@
 #include "calibrate/block_calibrator.h"
 #include "calibrate/calibration_plan.h"
 #include "calibrate/held_out.h"
+#include "calibrate/model_ends.h"
 #include "calibrate/time_estimate.h"
 #include "calibrate/unit_files.h"
 #include "eval/evaluate.h"
 #include "eval/model_pass.h"
 #include "models/ends.h"
 #include "models/piece.h"
+#include "models/stream_rotation.h"
 #include "nn/norm.h"
 #include "run/journal.h"
 #include "run/parameters.h"
@@ -30,14 +32,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-/// The weights of `piece` in the compute type.
-Piece in_type(Piece piece, at::ScalarType type) {
-  for (const Weight& weight : piece.weights()) {
-    piece.replace(weight.name, weight.value.to(type));
-  }
-  return piece;
 }
 
 int64_t token_count(const std::vector<CalibrationText>& texts) {
@@ -99,6 +93,7 @@ class CalibrationRun {
   RunFolder folder_;
   std::optional<Journal> journal_;  ///< on rank 0
   UnitFiles unit_files_;
+  std::unique_ptr<const StreamRotation> rotation_;
   CalibrationContext context_;
   FakeQuantExec quant_exec_;
   std::vector<TextStates> states_;
@@ -121,8 +116,14 @@ CalibrationRun::CalibrationRun(const Checkpoint& checkpoint, const Model& model,
       folder_((check_same_job(ranks, description()), options.folder), description(),
               options.restart, ranks),
       unit_files_(folder_, options.recipe, options.keep_codes),
-      context_{
-          options.recipe, options.default_algorithm, options.type, {}, options.default_refinement},
+      rotation_(make_rotation(checkpoint, model, options.recipe)),
+      context_{options.recipe,
+               options.default_algorithm,
+               options.type,
+               {},
+               options.default_refinement,
+               rotation_.get(),
+               &checkpoint},
       quant_exec_(options.recipe) {
   const AbandonOnError abandon_on_error(ranks_);
   if (ranks_.rank() == 0) {
@@ -170,18 +171,14 @@ void CalibrationRun::open_states() {
     read_dump(route_.begin);
     return;
   }
-  const std::vector<ModelTensor> table = model_.tensors();
-  const ModelTensor& embedding = tensor_of(table, Unit::embedding, "embedding");
   for (const CalibrationText& text : texts_) {
-    const at::Tensor states = embed(checkpoint_, embedding, text.windows.ids, options_.type)
-                                  .view({text.windows.count(), text.windows.seq_len, -1})
-                                  .to(options_.device);
-    states_.push_back({states, states.clone(), text.calibrate});
+    states_.push_back(embed_text(context_, model_, text, options_.device));
   }
 }
 
 /// Both models from what enters `block` of the float model.
 void CalibrationRun::read_dump(int64_t block) {
+  BPTQ_ASSERT(!rotation_);  // the dump is in the basis of the source
   states_.clear();
   for (const CalibrationText& text : texts_) {
     const at::Tensor states =
@@ -230,7 +227,6 @@ void CalibrationRun::step(int64_t block, const std::string& detail) {
 
 void CalibrationRun::run_block(PieceStream& stream, int64_t block) {
   const auto start = Clock::now();
-  passed_.clear();
   const nn::AttentionOptions attention{options_.dense_attention, kCalibrationWorkspace};
   BlockCalibrator(context_, quant_exec_, model_, attention,
                   expert_slice_tokens(model_.spec(), kCalibrationWorkspace), unit_hooks(block),
@@ -253,6 +249,7 @@ void CalibrationRun::finish_block(int64_t block, double seconds) {
   }
   save_states(block + 1);
   folder_.remove_units(block);
+  passed_.clear();
 }
 
 /// What of `pieces` this rank reads. It is rank 0 that measures, so that the matrix of the head is
@@ -306,8 +303,14 @@ void CalibrationRun::measure_held_out(PieceStream& stream) {
   if (text == texts_.end()) {
     return;
   }
+  const std::vector<ModelTensor> table = model_.tensors();
+  const ModelTensor& head = head_weight(table, Unit::head);
   const auto next_tile = [&, left = head_tiles(model_, Unit::head, at::kFloat)]() mutable {
-    return left-- > 0 ? stream.next().only().to(options_.type) : at::Tensor();
+    if (left-- == 0) {
+      return HeadTile();
+    }
+    const Weight tile{head.source(), head.role, stream.next().only()};
+    return HeadTile{tile.value.to(options_.type), as_written(context_, tile).to(options_.type)};
   };
   const Json measured =
       blockptq::measure_held_out(states_[text - texts_.begin()], text->windows, next_tile);
@@ -317,10 +320,12 @@ void CalibrationRun::measure_held_out(PieceStream& stream) {
 }
 
 void CalibrationRun::enter_mtp(PieceStream& stream) {
-  const Piece piece = in_type(stream.next(), options_.type);
-  for (size_t i = 0; i < texts_.size(); ++i) {
-    blockptq::enter_mtp(checkpoint_, model_, piece, texts_[i].windows, states_[i].float_CLD);
-    blockptq::enter_mtp(checkpoint_, model_, piece, texts_[i].windows, states_[i].quant_CLD);
+  const auto unit = blockptq::enter_mtp(context_, model_, stream.next(), texts_, states_);
+  if (unit) {
+    if (ranks_.rank() == 0) {
+      unit_files_.keep(*unit);
+    }
+    pass_unit(unit->report.block, unit->report.unit);
   }
 }
 
@@ -329,7 +334,8 @@ CalibrationResult CalibrationRun::run() {
   const int64_t read_before = checkpoint_.bytes_read();
   const int64_t blocks = model_.spec().blocks;
   CalibrationResult result;
-  PieceLoader loader(checkpoint_, at::kFloat, options_.device, std::nullopt, {}, ranks_);
+  PieceLoader loader(checkpoint_, at::kFloat, options_.device,
+                     rotation_ ? std::optional(rotation_->transform()) : std::nullopt, {}, ranks_);
   const bool from_dump = texts_.front().dump.has_value();
   const std::vector<PieceSpec> pieces = calibration_pieces(model_, route_, from_dump);
   estimate_.emplace(pieces, options_.recipe, token_count(texts_), model_.spec().expert_share);

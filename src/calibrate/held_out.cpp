@@ -8,15 +8,15 @@
 namespace blockptq {
 
 Json measure_held_out(const TextStates& text, const TokenWindows& windows,
-                      const std::function<at::Tensor()>& next_tile) {
+                      const std::function<HeadTile()>& next_tile) {
   const at::Tensor targets_N = target_tokens(windows, 1);
   const at::Tensor float_ND = text.float_CLD.flatten(0, 1);
   const at::Tensor quant_ND = text.quant_CLD.flatten(0, 1);
   HeadMeasure quant(targets_N);
   HeadMeasure exact(targets_N);
-  for (at::Tensor head_VD = next_tile(); head_VD.defined(); head_VD = next_tile()) {
-    exact.add(float_ND, head_VD);
-    quant.add(quant_ND, head_VD, float_ND, head_VD);
+  for (HeadTile tile = next_tile(); tile.float_VD.defined(); tile = next_tile()) {
+    exact.add(float_ND, tile.float_VD);
+    quant.add(quant_ND, tile.quant_VD, float_ND, tile.float_VD);
   }
   return {{"block", -1},
           {"unit", "held_out"},

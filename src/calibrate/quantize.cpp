@@ -9,6 +9,7 @@
 #include "deploy/checkpoint_writer.h"
 #include "deploy/kept_tensors.h"
 #include "deploy/unit_source.h"
+#include "models/stream_rotation.h"
 
 namespace blockptq {
 namespace {
@@ -64,16 +65,18 @@ QuantizeResult quantize(const Checkpoint& source, const Model& model, const Outp
                         {"refine", options.calibration.default_refinement},
                         {"text", texts.front().fingerprint}};
   CheckpointWriter writer(source, plan, options.calibration.recipe, options.output, writer_options);
+  const auto rotation = make_rotation(source, model, calibration.recipe);
   const KeptTensors kept(source, plan, kKeepBytes);
   calibration.on_block = [&](int64_t block, const std::vector<std::filesystem::path>& unit_files) {
-    writer.write(block_part(block), std::make_shared<UnitSource>(source, unit_files));
+    writer.write(block_part(block),
+                 std::make_shared<UnitSource>(source, unit_files, rotation.get()));
     writer.flush();  // the unit files go next
     kept.drop(block_part(block));
   };
   result.already_complete = writer.complete();
   result.calibration = calibrate(source, model, texts, calibration, progress, ranks);
   if (!result.already_complete) {
-    const auto copies = std::make_shared<NearestSource>(source);
+    const auto copies = std::make_shared<NearestSource>(source, rotation.get());
     for (const std::string& part : parts_of(plan)) {
       if (writer.has(part)) {
         continue;

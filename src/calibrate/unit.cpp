@@ -6,8 +6,10 @@
 #include <utility>
 
 #include "base/error.h"
+#include "checkpoint/checkpoint.h"
 #include "quant/algorithms/algorithms.h"
 #include "quant/grid.h"
+#include "tensor/float_type.h"
 
 namespace blockptq {
 namespace {
@@ -32,14 +34,26 @@ Json UnitReport::json() const {
   return json;
 }
 
-void keep_transformed(const std::vector<Weight>& weights, UnitResult& result) {
-  BPTQ_ASSERT(weights.size() == result.targets.size());
-  for (size_t i = 0; i < weights.size(); ++i) {
-    const Weight& target = result.targets[i];
-    if (!result.weights.contains(target.name) && !target.value.is_same(weights[i].value)) {
-      result.transformed[target.name] = target.value;
+void keep_transformed(const CalibrationContext& context, const std::vector<Weight>& before,
+                      const std::vector<Weight>& after, UnitResult& result) {
+  BPTQ_ASSERT(before.size() == after.size());
+  for (size_t i = 0; i < before.size(); ++i) {
+    const auto& [name, role, value, integers] = after[i];
+    const bool rotated = context.rotation != nullptr && context.rotation->changes(name);
+    if (!result.weights.contains(name) && (rotated || !value.is_same(before[i].value))) {
+      result.transformed[name] = value;
     }
   }
+}
+
+at::Tensor as_written(const CalibrationContext& context, const Weight& tensor) {
+  const bool quantized = tensor.value.dim() == 2 &&
+                         context.recipe.linear(tensor.role, tensor.name).weight_bits != kFloatBits;
+  if (context.source == nullptr || quantized) {
+    return tensor.value;
+  }
+  const auto type = float_type(context.source->at(tensor.name).float_dtype());
+  return type ? tensor.value.to(torch_type(*type)).to(at::kFloat) : tensor.value;
 }
 
 void choose_codes(const CalibrationContext& context, const std::vector<Weight>& weights,
@@ -97,9 +111,9 @@ bool keep_better(double loss_before, double loss_after, UnitResult plain, UnitRe
 Weight quantized_weight(const CalibrationContext& context, const Weight& weight,
                         const std::map<std::string, QTensor>& chosen) {
   const auto found = chosen.find(weight.name);
-  return found == chosen.end()
-             ? float_weight(context, weight)
-             : Weight{weight.name, weight.role, found->second.dequantize(context.type)};
+  return {weight.name, weight.role,
+          found == chosen.end() ? as_written(context, weight).to(context.type)
+                                : found->second.dequantize(context.type)};
 }
 
 Weight float_weight(const CalibrationContext& context, const Weight& weight) {

@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "exec/exec.h"
 #include "exec/fake_quant_exec.h"
+#include "models/stream_rotation.h"
 #include "quant/algorithms/algorithm.h"
 #include "quant/qtensor.h"
 #include "quant/recipe.h"
@@ -51,10 +52,25 @@ struct CalibrationContext {
   at::ScalarType type;            ///< compute type
   FloatExec float_exec;
   const Json& default_refinement;  ///< for MLPs whose rule names none (calibrate/refinement.h)
+  /// Of the residual stream: the tensors that units are made of have it. Null: none.
+  const StreamRotation* rotation = nullptr;
+  /// Tells the types that tensors are written in; null: fp32.
+  const Checkpoint* source = nullptr;
+
+  /// Whether tensors that stay in floating point may be other ones than the source's.
+  bool transforms() const {
+    return rotation != nullptr || !recipe.transforms().smooth_alphas.empty();
+  }
 };
 
-/// Notes which targets that stay in floating point are not the weights of the float model.
-void keep_transformed(const std::vector<Weight>& weights, UnitResult& result);
+/// Notes the tensors of a unit that stay in floating point and are not those of the source: what
+/// stands in the place of `before`, the tensors as they were loaded.
+void keep_transformed(const CalibrationContext& context, const std::vector<Weight>& before,
+                      const std::vector<Weight>& after, UnitResult& result);
+
+/// `tensor` (fp32) as the quantized model has it: rounded to the type that it is written in, if it
+/// stays in floating point.
+at::Tensor as_written(const CalibrationContext& context, const Weight& tensor);
 
 /// Integers for `weights` (fp32), which see the same input; none for weights that the recipe leaves
 /// in floating point.
@@ -72,7 +88,8 @@ bool keep_better(double loss_before, double loss_after, UnitResult plain, UnitRe
 void round_to_nearest(const CalibrationContext& context, const std::vector<Weight>& weights,
                       std::map<std::string, QTensor>& chosen);
 
-/// `weight` (fp32) as the quantized model computes with it: dequantized where `chosen` has it.
+/// `weight` (fp32) as the quantized model computes with it: dequantized where `chosen` has it, else
+/// as written.
 Weight quantized_weight(const CalibrationContext& context, const Weight& weight,
                         const std::map<std::string, QTensor>& chosen);
 /// `weight` in the compute type.

@@ -142,7 +142,7 @@ struct Work {
 
 Work quantization(const DeployArguments& args, const Checkpoint& source, const Model& model) {
   Work work;
-  work.recipe = resolve_recipe(args);
+  work.recipe = resolve_recipe(args).without_transforms();  // these are folded in by quantize
   work.parameters = read_parameters(args, source);
   work.plan = plan_output(source, model, work.recipe, output_format(args.format),
                           work.parameters ? work.parameters->site_factors() : SiteFactors(),

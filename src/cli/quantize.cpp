@@ -154,6 +154,9 @@ void run_quantize(QuantizeArguments& args) {
   args.quantize.version = BLOCKPTQ_VERSION;
   const Checkpoint source = Checkpoint::open(args.model);
   const auto model = open_model(source);
+  if (calibration.recipe.transforms().rotate_seed) {
+    model->untie_head();
+  }
   const OutputPlan plan =
       plan_output(source, *model, calibration.recipe, output_format(args.format), SiteFactors(),
                   parse_size(args.max_shard_size, "--max_shard_size"));

@@ -8,6 +8,7 @@
 #include "base/size.h"
 #include "base/system.h"
 #include "checkpoint/index.h"
+#include "deploy/error_sum.h"
 #include "deploy/shard_stream.h"
 #include "kernels/convert.h"
 
@@ -25,23 +26,30 @@ void copy_bytes(const StoredTensor& source, const Append& append) {
   }
 }
 
-/// The tensor's values, rounded to the type that is written.
-void write_values(const PlannedTensor& tensor, const WeightSource& weights, const Append& append) {
+/// The tensor's values, rounded to the type that is written. Returns the relative error of that.
+double write_values(const PlannedTensor& tensor, const WeightSource& weights,
+                    const Append& append) {
   const auto type = float_type(tensor.specs.front().dtype);
   BPTQ_ASSERT(type.has_value());
   const int64_t cols = std::max<int64_t>(tensor.source->row_size(), 1);
   const int64_t portion = std::max<int64_t>(1, kCopyBytes / 4 / cols);
   std::vector<float> values;
+  std::vector<float> rounded;
   std::vector<uint8_t> bytes;
+  ErrorSum error;
   for (int64_t row = 0; row < tensor.source->rows(); row += portion) {
     const int64_t end = std::min(row + portion, tensor.source->rows());
     values.resize(static_cast<size_t>((end - row) * cols));
     bytes.resize(values.size() * static_cast<size_t>(kernels::element_size(*type)));
     weights.values(tensor, row, end, values.data());
-    kernels::convert(values.data(), kernels::FloatType::f32, static_cast<int64_t>(values.size()),
-                     *type, bytes.data());
+    const auto count = static_cast<int64_t>(values.size());
+    kernels::convert(values.data(), kernels::FloatType::f32, count, *type, bytes.data());
     append(bytes.data(), bytes.size());
+    rounded.resize(values.size());
+    kernels::convert(bytes.data(), *type, count, kernels::FloatType::f32, rounded.data());
+    error.add(values, rounded, count);
   }
+  return error.relative();
 }
 
 /// What identifies the run: another one must not continue it.
@@ -70,6 +78,7 @@ std::string scheme_name(const PlannedTensor& tensor) {
 /// A shard whose bytes are all handed over.
 struct CheckpointWriter::Pending {
   const PlannedShard* shard;
+  RelativeErrors rounded;                                      ///< of what a transform changed
   std::future<std::pair<std::string, RelativeErrors>> result;  ///< hash and errors
 };
 
@@ -129,7 +138,7 @@ void CheckpointWriter::write(const std::string& part,
 }
 
 void CheckpointWriter::write_tensor(const PlannedTensor& tensor, WeightSource& weights,
-                                    const Append& append) const {
+                                    const Append& append, RelativeErrors& rounded) const {
   if (tensor.source == nullptr) {
     append(tensor.constant.data(), tensor.constant.size());
   } else if (tensor.tensor.quantized()) {
@@ -138,8 +147,9 @@ void CheckpointWriter::write_tensor(const PlannedTensor& tensor, WeightSource& w
     encoder->finish(append);
   } else if (tensor.copied() && !weights.transformed(tensor)) {
     copy_bytes(*tensor.source, append);
-  } else {
-    write_values(tensor, weights, append);
+  } else if (const double error = write_values(tensor, weights, append);
+             error > 0 && weights.transformed(tensor)) {
+    rounded[tensor.tensor.name] = error;
   }
 }
 
@@ -148,12 +158,13 @@ void CheckpointWriter::write_shard(const PlannedShard& shard,
   const std::filesystem::path path = folder_.path() / shard.name;
   auto stream = std::make_shared<ShardStream>(path, plan_.specs(shard), shard_metadata());
   const auto append = [&](const void* data, size_t size) { stream->append(data, size); };
+  RelativeErrors rounded;
   for (size_t i = shard.begin; i < shard.end; ++i) {
     check_stop();
     if (i + 1 < shard.end && weights->reads(plan_.tensors[i + 1])) {
       source_.prefetch(*plan_.tensors[i + 1].source);
     }
-    write_tensor(plan_.tensors[i], *weights, append);
+    write_tensor(plan_.tensors[i], *weights, append, rounded);
     for (const TensorSpec& spec : plan_.tensors[i].specs) {
       bytes_done_ += tensor_nbytes(spec);
     }
@@ -166,6 +177,7 @@ void CheckpointWriter::write_shard(const PlannedShard& shard,
   flush();
   pending_ = std::make_unique<Pending>();
   pending_->shard = &shard;
+  pending_->rounded = std::move(rounded);
   pending_->result = std::async(std::launch::async, [this, stream, weights, path, &shard] {
     const std::string hash = stream->wait();
     return std::pair(hash, options_.verify ? verify_shard(path, plan_, shard, source_, *weights,
@@ -176,7 +188,8 @@ void CheckpointWriter::write_shard(const PlannedShard& shard,
 
 void CheckpointWriter::flush() {
   if (const auto pending = std::exchange(pending_, nullptr)) {
-    const auto [hash, errors] = pending->result.get();
+    auto [hash, errors] = pending->result.get();
+    errors.merge(pending->rounded);
     folder_.record(pending->shard->name, {{"sha256", hash}, {"errors", errors}});
     errors_.insert(errors.begin(), errors.end());
     bytes_written_ += pending->shard->nbytes;
@@ -186,6 +199,9 @@ void CheckpointWriter::flush() {
 Json CheckpointWriter::config_json() const {
   Json config = source_.config();
   config.erase("quantization_config");
+  if (plan_.untied_head) {
+    config["tie_word_embeddings"] = false;
+  }
   if (!quantization_config_.is_null()) {
     config["quantization_config"] = quantization_config_;
   }

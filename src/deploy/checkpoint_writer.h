@@ -59,14 +59,16 @@ class CheckpointWriter {
 
   /// Bytes written by this process.
   int64_t bytes_written() const { return bytes_written_; }
-  /// Relative errors of the verified weights, those of earlier processes included.
+  /// Relative errors of the verified weights and of rounded ones, those of earlier processes
+  /// included.
   const RelativeErrors& errors() const { return errors_; }
 
  private:
   struct Pending;
 
   void write_shard(const PlannedShard& shard, const std::shared_ptr<WeightSource>& weights);
-  void write_tensor(const PlannedTensor& tensor, WeightSource& weights, const Append& append) const;
+  void write_tensor(const PlannedTensor& tensor, WeightSource& weights, const Append& append,
+                    RelativeErrors& rounded) const;
   void check_space() const;
   Json config_json() const;
   Json tensors_json(const RelativeErrors& known) const;

@@ -31,11 +31,6 @@ bool is_cached_in_int8(const Recipe& recipe) {
   return false;
 }
 
-/// A tensor that stays in floating point: as it is, or BF16 where it was quantized.
-TensorSpec float_spec(const StoredTensor& source) {
-  return {source.name, source.bits == 0 ? source.stored_dtype() : Dtype::bf16, source.shape};
-}
-
 /// The model's tensors, then those of the folder that the model does not know.
 class Planner {
  public:
@@ -45,6 +40,7 @@ class Planner {
   }
 
   void choose_schemes(const Model& model, const Recipe& recipe, const SiteFactors& clips) {
+    plan_.untied_head = model.spec().head == Head::untied;
     plan_.scheme.int8_cache = is_cached_in_int8(recipe);
     plan_.scheme.cache_group = recipe.cache("kv_latent").group;
     for (const auto& [name, factor] : clips) {
@@ -57,7 +53,7 @@ class Planner {
         output.weight_bits = scheme.weight_bits;
         output.activation_bits = scheme.activation_bits;
       }
-      parts_.push_back(part_of(tensor));
+      places_.push_back({part_of(tensor), tensor.source()});
       plan_.scheme.tensors.push_back(output);
     }
     plan_.clips_left_out = plan_.format->check_scheme(plan_.scheme);
@@ -72,15 +68,15 @@ class Planner {
     for (size_t i = 0; i < plan_.scheme.tensors.size(); ++i) {
       const OutputTensor& tensor = plan_.scheme.tensors[i];
       known.insert(tensor.name);
-      add(tensor, parts_[i]);
+      add(tensor, places_[i].part, places_[i].source);
       const auto [begin, end] = constants.equal_range(tensor.name);
       for (auto constant = begin; constant != end; ++constant) {
-        add_constant(std::move(constant->second), parts_[i]);
+        add_constant(std::move(constant->second), places_[i].part);
       }
     }
     for (const StoredTensor& stored : source_.tensors()) {
       if (!stored.auxiliary && !known.contains(stored.name)) {
-        add({stored.name, "other", stored.shape}, "other");
+        add({stored.name, "other", stored.shape}, "other", stored.name);
       }
     }
   }
@@ -96,14 +92,20 @@ class Planner {
   }
 
  private:
-  void add(const OutputTensor& tensor, const std::string& part) {
+  /// Where a tensor comes from, and where it goes.
+  struct Place {
+    std::string part;
+    std::string source;
+  };
+
+  void add(const OutputTensor& tensor, const std::string& part, const std::string& source) {
     PlannedTensor planned;
     planned.tensor = tensor;
-    planned.source = &source_.at(tensor.name);
+    planned.source = &source_.at(source);
     if (tensor.quantized()) {
       planned.specs = plan_.format->weight_specs(tensor);
     } else {
-      planned.specs = {float_spec(*planned.source)};
+      planned.specs = {{tensor.name, planned.source->float_dtype(), tensor.shape}};
     }
     place(std::move(planned), part);
   }
@@ -138,7 +140,7 @@ class Planner {
 
   const Checkpoint& source_;
   int64_t max_shard_bytes_;
-  std::vector<std::string> parts_;  ///< of scheme.tensors
+  std::vector<Place> places_;  ///< of scheme.tensors
   OutputPlan plan_;
 };
 

@@ -39,6 +39,7 @@ struct PlannedShard {
 struct OutputPlan {
   const OutputFormat* format = nullptr;
   OutputScheme scheme;
+  bool untied_head = false;  ///< the source's output head is its embedding, this one's is not
   /// Learned clips that the format has no place for, by the weight behind them.
   std::vector<std::string> clips_left_out;
   std::vector<PlannedTensor> tensors;

@@ -10,8 +10,9 @@
 namespace blockptq {
 
 UnitSource::UnitSource(const Checkpoint& checkpoint,
-                       const std::vector<std::filesystem::path>& files)
-    : WeightSource(checkpoint) {
+                       const std::vector<std::filesystem::path>& files,
+                       const StreamRotation* rotation)
+    : WeightSource(checkpoint, rotation) {
   for (const auto& file : files) {
     files_.push_back(std::make_unique<SafetensorsFile>(file));
   }
@@ -35,11 +36,12 @@ const SafetensorsFile* UnitSource::file_with(const std::string& name) const {
 }
 
 bool UnitSource::reads(const PlannedTensor& tensor) const {
-  return WeightSource::reads(tensor) && !tensor.tensor.quantized() && !transformed(tensor);
+  return WeightSource::reads(tensor) && !tensor.tensor.quantized() &&
+         file_with(tensor.tensor.name) == nullptr;
 }
 
 bool UnitSource::transformed(const PlannedTensor& tensor) const {
-  return file_with(tensor.tensor.name) != nullptr;
+  return file_with(tensor.tensor.name) != nullptr || WeightSource::transformed(tensor);
 }
 
 void UnitSource::values(const PlannedTensor& tensor, int64_t row_begin, int64_t row_end,

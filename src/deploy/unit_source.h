@@ -13,8 +13,10 @@ namespace blockptq {
 /// One whole weight's codes are in memory at a time.
 class UnitSource final : public WeightSource {
  public:
-  /// `files`: with the codes of every weight that will be asked for, and what transforms changed.
-  UnitSource(const Checkpoint& checkpoint, const std::vector<std::filesystem::path>& files);
+  /// `files`: with the codes of every weight that will be asked for, and what transforms changed,
+  /// but for the ends of a model with a rotated stream.
+  UnitSource(const Checkpoint& checkpoint, const std::vector<std::filesystem::path>& files,
+             const StreamRotation* rotation = nullptr);
   void codes(const PlannedTensor& tensor, const TakeRows& take) override;
   bool reads(const PlannedTensor& tensor) const override;
   bool transformed(const PlannedTensor& tensor) const override;

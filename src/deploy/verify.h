@@ -11,8 +11,8 @@
 
 namespace blockptq {
 
-/// Relative errors by the name of the quantized weight: ||W - W^|| / ||W|| (Frobenius norms), 0 for
-/// a weight of zeros.
+/// Relative errors by the name of what was quantized, or transformed and rounded: ||W - W^|| /
+/// ||W|| (Frobenius norms), 0 for a weight of zeros.
 using RelativeErrors = std::map<std::string, double>;
 
 /// Reads the shard at `path` as a checkpoint would be read and compares every tensor: quantized

@@ -33,17 +33,23 @@ bool WeightSource::reads(const PlannedTensor& tensor) const {
   return tensor.source != nullptr;
 }
 
-bool WeightSource::transformed(const PlannedTensor& /*tensor*/) const {
-  return false;
+bool WeightSource::transformed(const PlannedTensor& tensor) const {
+  return rotation_ != nullptr && rotation_->changes(tensor.tensor.name);
 }
 
 void WeightSource::values(const PlannedTensor& tensor, int64_t row_begin, int64_t row_end,
                           float* out) const {
   checkpoint_.decode_rows(*tensor.source, row_begin, row_end, kernels::FloatType::f32, out);
+  if (WeightSource::transformed(tensor)) {
+    const at::Tensor rows =
+        at::from_blob(out, {row_end - row_begin, tensor.source->row_size()}, at::kFloat);
+    rows.copy_(rotation_->apply(tensor.tensor.name, rows));
+  }
 }
 
-NearestSource::NearestSource(const Checkpoint& checkpoint)
-    : WeightSource(checkpoint), buffers_(static_cast<size_t>(2 * at::get_num_threads())) {}
+NearestSource::NearestSource(const Checkpoint& checkpoint, const StreamRotation* rotation)
+    : WeightSource(checkpoint, rotation),
+      buffers_(static_cast<size_t>(2 * at::get_num_threads())) {}
 
 void NearestSource::codes(const PlannedTensor& tensor, const TakeRows& take) {
   const int64_t rows = tensor.tensor.shape[0];

@@ -12,6 +12,7 @@
 
 #include "checkpoint/checkpoint.h"
 #include "deploy/plan.h"
+#include "models/stream_rotation.h"
 #include "quant/qtensor.h"
 #include "run/parameters.h"
 
@@ -22,7 +23,10 @@ using TakeRows = std::function<void(const CodeRows&)>;
 /// `values` is called from another thread than `codes`, at the same time.
 class WeightSource {
  public:
-  explicit WeightSource(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+  /// `rotation`: of the residual stream, which the output has and the checkpoint has not; null:
+  /// none.
+  explicit WeightSource(const Checkpoint& checkpoint, const StreamRotation* rotation = nullptr)
+      : checkpoint_(checkpoint), rotation_(rotation) {}
   virtual ~WeightSource() = default;
   WeightSource(const WeightSource&) = delete;
   WeightSource& operator=(const WeightSource&) = delete;
@@ -35,7 +39,8 @@ class WeightSource {
   /// in.
   virtual bool transformed(const PlannedTensor& tensor) const;
   /// Rows [row_begin, row_end) of what the output stands for, in fp32: what is written where it is
-  /// not quantized, and what verification compares with.
+  /// not quantized, and what verification compares with. All rows of what writes to a rotated
+  /// stream.
   virtual void values(const PlannedTensor& tensor, int64_t row_begin, int64_t row_end,
                       float* out) const;
   /// Whether `values` of quantized weights are what the integers stand for, so that the output must
@@ -47,12 +52,13 @@ class WeightSource {
 
  private:
   const Checkpoint& checkpoint_;
+  const StreamRotation* rotation_;
 };
 
 /// Plain rounding of the source, some rows at a time.
 class NearestSource final : public WeightSource {
  public:
-  explicit NearestSource(const Checkpoint& checkpoint);
+  explicit NearestSource(const Checkpoint& checkpoint, const StreamRotation* rotation = nullptr);
   void codes(const PlannedTensor& tensor, const TakeRows& take) override;
 
  private:

@@ -39,15 +39,20 @@ Bits bits_of(const Checkpoint& checkpoint, const ModelTensor& tensor) {
           *stored.activation_bits == 0 ? kFloatBits : *stored.activation_bits};
 }
 
-bool folder_cache_is_int8(const Checkpoint& checkpoint) {
+/// blockptq.json; null where there is none.
+Json folder_description(const Checkpoint& checkpoint) {
   const auto path = checkpoint.path() / "blockptq.json";
-  if (!std::filesystem::exists(path)) {
+  return std::filesystem::exists(path) ? parse_json(read_file(path), path.string()) : Json();
+}
+
+bool folder_cache_is_int8(const Checkpoint& checkpoint) {
+  const Json json = folder_description(checkpoint);
+  if (json.is_null()) {
     return true;
   }
-  const Json json = parse_json(read_file(path), path.string());
-  const std::string cache = JsonView(json, path.string()).at("cache").string();
-  check(cache == "c8" || cache == "c16", "{}.cache: expected c8 or c16, found {:?}", path.string(),
-        cache);
+  const std::string path = (checkpoint.path() / "blockptq.json").string();
+  const std::string cache = JsonView(json, path).at("cache").string();
+  check(cache == "c8" || cache == "c16", "{}.cache: expected c8 or c16, found {:?}", path, cache);
   return cache == "c8";
 }
 
@@ -101,6 +106,18 @@ bool has_integers(const Checkpoint& checkpoint, const std::vector<ModelTensor>& 
 bool is_deployed(const Checkpoint& checkpoint) {
   return std::ranges::any_of(
       checkpoint.tensors(), [](const StoredTensor& stored) { return stored.activation_bits != 0; });
+}
+
+std::optional<Rotation> folder_rotation(const Checkpoint& checkpoint, const Model& model) {
+  const Json json = folder_description(checkpoint);
+  if (json.is_null()) {
+    return std::nullopt;
+  }
+  const std::string path = (checkpoint.path() / "blockptq.json").string();
+  const Json& recipe = JsonView(json, path).at("run").at("recipe").raw();
+  const auto seed = Recipe::parse(recipe, path).transforms().rotate_seed;
+  return seed ? std::optional<Rotation>(std::in_place, model.spec().hidden_size, *seed)
+              : std::nullopt;
 }
 
 Recipe deployed_recipe(const Checkpoint& checkpoint, const Model& model,

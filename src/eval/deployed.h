@@ -11,6 +11,7 @@
 #include "eval/arithmetic.h"
 #include "models/model.h"
 #include "quant/recipe.h"
+#include "quant/transforms/rotate.h"
 
 namespace blockptq {
 
@@ -26,6 +27,10 @@ struct DeployedOptions {
 
 /// Whether the folder wants integer activations anywhere.
 bool is_deployed(const Checkpoint& checkpoint);
+
+/// The basis of the folder's residual stream, in that of the model that it was made from; nothing:
+/// the same.
+std::optional<Rotation> folder_rotation(const Checkpoint& checkpoint, const Model& model);
 
 /// The recipe that the folder was made with, as far as it shows.
 Recipe deployed_recipe(const Checkpoint& checkpoint, const Model& model,

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/size.h"
 #include "checkpoint/safetensors_writer.h"
+#include "eval/deployed.h"
 #include "eval/expert_exchange.h"
 #include "eval/gather_states.h"
 #include "eval/head.h"
@@ -31,13 +32,24 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+/// States of a model and the basis that they are in.
+struct BasedStates {
+  const at::Tensor& states_CLD;
+  const std::optional<Rotation>& rotation;
+
+  /// In the basis of the model that it was made from, fp32.
+  at::Tensor sequence(int64_t c) const {
+    return rotation ? rotation->apply_inverse(states_CLD[c]) : states_CLD[c].to(at::kFloat);
+  }
+};
+
 /// ||x - reference||^2 / ||reference||^2, sequence by sequence.
-double relative_error(const at::Tensor& x_CLD, const at::Tensor& reference_CLD, Ranks& ranks) {
-  at::Tensor sums_C2 = at::empty({x_CLD.size(0), 2}, at::kDouble);
-  for (int64_t c = 0; c < x_CLD.size(0); ++c) {
-    const at::Tensor reference = reference_CLD[c].to(at::kFloat);
-    sums_C2[c][0] = (x_CLD[c].to(at::kFloat) - reference).square().sum(at::kDouble);
-    sums_C2[c][1] = reference.square().sum(at::kDouble);
+double relative_error(const BasedStates& x, const BasedStates& reference, Ranks& ranks) {
+  at::Tensor sums_C2 = at::empty({x.states_CLD.size(0), 2}, at::kDouble);
+  for (int64_t c = 0; c < x.states_CLD.size(0); ++c) {
+    const at::Tensor expected_LD = reference.sequence(c);
+    sums_C2[c][0] = (x.sequence(c) - expected_LD).square().sum(at::kDouble);
+    sums_C2[c][1] = expected_LD.square().sum(at::kDouble);
   }
   double error = 0;
   double norm = 0;
@@ -90,6 +102,8 @@ class Evaluation {
   std::unique_ptr<RunFolder> folder_;
   std::unique_ptr<ModelPass> pass_;
   std::unique_ptr<ModelPass> reference_pass_;  ///< null without a reference
+  std::optional<Rotation> rotation_;
+  std::optional<Rotation> reference_rotation_;
   Clock::time_point last_save_ = Clock::now();
 };
 
@@ -118,6 +132,8 @@ Evaluation::Evaluation(const Subject& subject, const Subject* reference,
     Route route = route_;
     route.mtp = false;
     pass.weights = Channel::reference_weights;
+    rotation_ = folder_rotation(subject.checkpoint, subject.model);
+    reference_rotation_ = folder_rotation(reference->checkpoint, reference->model);
     reference_pass_ =
         std::make_unique<ModelPass>(*reference, windows_, route, pass, at::Tensor(), ranks);
   }
@@ -173,8 +189,8 @@ void Evaluation::run_block(int64_t block, EvalResult& result) {
   pass_->run_block(block, on_step);
   if (compared) {
     reference_pass_->run_block(block, on_step);
-    result.block_errors.push_back(
-        relative_error(pass_->states(), reference_pass_->states(), ranks_));
+    result.block_errors.push_back(relative_error(
+        {pass_->states(), rotation_}, {reference_pass_->states(), reference_rotation_}, ranks_));
   }
   if (options_.on_block) {
     options_.on_block(block, pass_->states());

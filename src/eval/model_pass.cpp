@@ -104,7 +104,15 @@ void ModelPass::normalize() {
 }
 
 void ModelPass::enter_mtp() {
-  blockptq::enter_mtp(subject_.checkpoint, subject_.model, stream_->next(), windows_, states_CLD_);
+  const Piece piece = stream_->next();
+  const at::Tensor embedded_CLD =
+      embed(subject_.checkpoint, tensor_of(table_, Unit::mtp_input, "embedding"),
+            next_tokens(windows_), options_.type)
+          .view(states_CLD_.sizes());
+  for (int64_t c = 0; c < windows_.count(); ++c) {
+    states_CLD_[c].copy_(subject_.model.mtp_input(
+        piece, subject_.model.spec().blocks, embedded_CLD[c].to(options_.device), states_CLD_[c]));
+  }
 }
 
 int64_t expert_slice_tokens(const ModelSpec& spec, int64_t workspace_bytes) {
@@ -117,22 +125,14 @@ int64_t head_tiles(const Model& model, Unit unit, at::ScalarType type) {
   return ceil_div(head.shape[0], head_tile_rows(head, type));
 }
 
-void enter_mtp(const Checkpoint& checkpoint, const Model& model, const Piece& piece,
-               const TokenWindows& windows, at::Tensor& states_CLD) {
-  const std::vector<ModelTensor> table = model.tensors();
-  const ModelTensor& embedding = tensor_of(table, Unit::mtp_input, "embedding");
-  std::vector<int32_t> next_ids;
+std::vector<int32_t> next_tokens(const TokenWindows& windows) {
+  std::vector<int32_t> next;
   for (int64_t c = 0; c < windows.count(); ++c) {
     const auto window = windows.window(c);
-    next_ids.insert(next_ids.end(), window.begin() + 1, window.end());
-    next_ids.push_back(window.front());
+    next.insert(next.end(), window.begin() + 1, window.end());
+    next.push_back(window.front());
   }
-  const at::Tensor embedded_CLD = embed(checkpoint, embedding, next_ids, states_CLD.scalar_type())
-                                      .view({windows.count(), windows.seq_len, -1});
-  for (int64_t c = 0; c < windows.count(); ++c) {
-    states_CLD[c].copy_(model.mtp_input(piece, model.spec().blocks,
-                                        embedded_CLD[c].to(states_CLD.device()), states_CLD[c]));
-  }
+  return next;
 }
 
 int64_t stored_bytes(const Checkpoint& checkpoint, const std::vector<PieceSpec>& pieces) {
@@ -141,7 +141,7 @@ int64_t stored_bytes(const Checkpoint& checkpoint, const std::vector<PieceSpec>&
     for (const TensorSlice& slice : piece.tensors) {
       const auto rows = static_cast<double>(slice.spec.shape.front());
       const auto taken = slice.row_end < 0 ? rows : double(slice.row_end - slice.row_begin);
-      bytes += static_cast<double>(checkpoint.at(slice.spec.name).nbytes()) * taken / rows;
+      bytes += static_cast<double>(checkpoint.at(slice.spec.source()).nbytes()) * taken / rows;
     }
   }
   return static_cast<int64_t>(bytes);

@@ -79,11 +79,9 @@ int64_t stored_bytes(const Checkpoint& checkpoint, const std::vector<PieceSpec>&
 /// Tokens that feed-forward work is done on at a time.
 int64_t expert_slice_tokens(const ModelSpec& spec, int64_t workspace_bytes);
 
-/// Replaces final states (normalised) by what enters the MTP layer; `piece`: its input. The last
-/// position has no next token; it is filled with the first, and being last, no other position sees
-/// it.
-void enter_mtp(const Checkpoint& checkpoint, const Model& model, const Piece& piece,
-               const TokenWindows& windows, at::Tensor& states_CLD);
+/// The token behind each, which an MTP layer sees. The last position has none; it is filled with
+/// the first, and being last, no other position sees it.
+std::vector<int32_t> next_tokens(const TokenWindows& windows);
 
 /// The windows of the `index`-th of `parts` ranks, a range.
 TokenWindows part_of(const TokenWindows& windows, int index, int parts);

@@ -78,6 +78,14 @@ std::vector<Weight> Piece::weights() const {
   return result;
 }
 
+std::vector<Weight> Piece::tensors() const {
+  std::vector<Weight> result;
+  for (const auto& [name, found] : entries_) {
+    result.push_back(found.weight);
+  }
+  return result;
+}
+
 void Piece::replace(std::string_view name, at::Tensor value) {
   const auto found = entries_.find(name);
   BPTQ_ASSERT(found != entries_.end());
@@ -98,7 +106,7 @@ PieceLoader::PieceLoader(const Checkpoint& checkpoint, at::ScalarType type, at::
 
 /// How the codes of a weight are held.
 int PieceLoader::held_bits(const ModelTensor& spec) const {
-  return checkpoint_.at(spec.name).bits > 4 ? 8 : 4;
+  return checkpoint_.at(spec.source()).bits > 4 ? 8 : 4;
 }
 
 at::ScalarType PieceLoader::type_of(const ModelTensor& spec) const {
@@ -129,35 +137,33 @@ void PieceLoader::prefetch(const PieceSpec& spec) const {
   }
   for (const TensorSlice& slice : spec.tensors) {
     if (slice.row_begin == 0 && slice.row_end < 0) {
-      checkpoint_.prefetch(*checkpoint_.find(slice.spec.name));
+      checkpoint_.prefetch(*checkpoint_.find(slice.spec.source()));
     }
   }
 }
 
-/// Decodes the weight to fp32 and writes what it becomes.
-void PieceLoader::decode_transformed(const StoredTensor& stored, const ModelTensor& spec,
-                                     std::byte* to) const {
-  at::Tensor w_OI = at::empty(spec.shape, at::kFloat);
-  checkpoint_.decode(stored, kernels::FloatType::f32, w_OI.mutable_data_ptr());
-  at::from_blob(to, spec.shape, at::TensorOptions(type_of(spec)))
-      .copy_(transform_->apply(spec, w_OI));
+void PieceLoader::decode_rows(const TensorSlice& slice, at::ScalarType type, void* to) const {
+  const StoredTensor& stored = checkpoint_.at(slice.spec.source());
+  const bool matrix = slice.spec.shape.size() == 2;
+  checkpoint_.decode_rows(stored, matrix ? slice.row_begin : 0, matrix ? row_end(slice) : 1,
+                          float_type(type), to);
 }
 
 void PieceLoader::decode_value(const TensorSlice& slice, std::byte* to) const {
-  const StoredTensor& stored = checkpoint_.at(slice.spec.name);
-  const auto type = float_type(type_of(slice.spec));
-  if (transform_ && transform_->wants(slice.spec)) {
-    decode_transformed(stored, slice.spec, to);
-  } else if (slice.spec.shape.size() == 2) {
-    checkpoint_.decode_rows(stored, slice.row_begin, row_end(slice), type, to);
-  } else {
-    checkpoint_.decode_rows(stored, 0, 1, type, to);
+  const at::ScalarType type = type_of(slice.spec);
+  if (!transform_ || !transform_->wants(slice.spec)) {
+    decode_rows(slice, type, to);
+    return;
   }
+  const at::Tensor w_OI = at::empty(slice_shape(slice), at::kFloat);
+  decode_rows(slice, at::kFloat, w_OI.mutable_data_ptr());
+  at::from_blob(to, w_OI.sizes(), at::TensorOptions(type))
+      .copy_(transform_->apply(slice.spec, w_OI));
 }
 
 /// The codes, then the scales.
 void PieceLoader::decode_integers(const TensorSlice& slice, std::byte* to) const {
-  const StoredTensor& stored = checkpoint_.at(slice.spec.name);
+  const StoredTensor& stored = checkpoint_.at(slice.spec.source());
   const int64_t rows = row_end(slice) - slice.row_begin;
   const int64_t inputs = stored.row_size();
   const int bits = held_bits(slice.spec);

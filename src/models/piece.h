@@ -50,6 +50,8 @@ class Piece {
   /// The tensor of a piece that has but one.
   const at::Tensor& only() const;
 
+  /// Everything, norms as well.
+  std::vector<Weight> tensors() const;
   /// Every weight (matrix) of the compute type, or of integers.
   std::vector<Weight> weights() const;
   /// Puts `value` in the place of the tensor `name`, or of its integers.
@@ -68,10 +70,11 @@ class Piece {
 
 using WeightFilter = std::function<bool(const ModelTensor&)>;
 
-/// What a weight becomes on its way in: called on the loading thread with the weight in fp32, as it
-/// is in the checkpoint; returns what takes its place in the piece, in any floating-point type.
+/// What a tensor becomes on its way in: called on the loading thread with it (or with the rows that
+/// the piece has) in fp32, as it is in the checkpoint; returns what takes its place in the piece,
+/// in any floating-point type.
 struct WeightTransform {
-  WeightFilter wants;  ///< weights that are transformed
+  WeightFilter wants;  ///< tensors that are transformed
   std::function<at::Tensor(const ModelTensor&, const at::Tensor& w_OI)> apply;
 };
 
@@ -99,7 +102,7 @@ class PieceLoader {
   bool reads(const PieceSpec& spec) const { return !is_sent(spec) || spec.reader == ranks_.rank(); }
   int64_t slice_bytes(const TensorSlice& slice) const;
   int held_bits(const ModelTensor& spec) const;
-  void decode_transformed(const StoredTensor& stored, const ModelTensor& spec, std::byte* to) const;
+  void decode_rows(const TensorSlice& slice, at::ScalarType type, void* to) const;
   void decode_value(const TensorSlice& slice, std::byte* to) const;
   void decode_integers(const TensorSlice& slice, std::byte* to) const;
   Weight weight_at(const TensorSlice& slice, std::byte* at,

@@ -82,7 +82,7 @@ Json cache_json(const CacheScheme& scheme) {
 }
 
 Transforms parse_transforms(const JsonView& json) {
-  expect_keys(json, {"smooth"});
+  expect_keys(json, {"smooth", "rotate"});
   Transforms transforms;
   if (const auto smooth = json.find("smooth")) {
     expect_keys(*smooth, {"alphas"});
@@ -94,6 +94,10 @@ Transforms parse_transforms(const JsonView& json) {
             alphas.at(i).where(), alpha);
       transforms.smooth_alphas.push_back(alpha);
     }
+  }
+  if (const auto rotate = json.find("rotate")) {
+    expect_keys(*rotate, {"seed"});
+    transforms.rotate_seed = rotate->at("seed").integer(0);
   }
   return transforms;
 }

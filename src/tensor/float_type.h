@@ -20,4 +20,17 @@ inline kernels::FloatType float_type(at::ScalarType type) {
   }
 }
 
+/// The other way.
+inline at::ScalarType torch_type(kernels::FloatType type) {
+  switch (type) {
+    case kernels::FloatType::bf16:
+      return at::kBFloat16;
+    case kernels::FloatType::f16:
+      return at::kHalf;
+    case kernels::FloatType::f32:
+      break;
+  }
+  return at::kFloat;
+}
+
 }  // namespace blockptq

@@ -79,6 +79,16 @@ def _wait(process: subprocess.Popen[bytes], deadline: float) -> int:
         time.sleep(0.005)
 
 
+def killed_after(seconds: float, *arguments: Argument) -> int:
+    """Exit code of a run that is killed after some seconds (or ends before)."""
+    process = subprocess.Popen([binary(), *map(str, arguments)], stdout=subprocess.DEVNULL, env=ENVIRONMENT)
+    try:
+        return process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        return process.wait()
+
+
 @contextmanager
 def stopped_blockptq(*args: Argument, until: Callable[[], bool]) -> Iterator[subprocess.Popen[bytes]]:
     """A process that is suspended as soon as `until` holds; killed at the end if it still lives."""

@@ -52,6 +52,9 @@ struct StoredTensor {
   int64_t nbytes() const;
   /// The element type of the first part.
   Dtype stored_dtype() const { return parts.front().info->dtype; }
+  /// The type that its values are written in where they stay in floating point: as they are, or
+  /// BF16 where they are codes.
+  Dtype float_dtype() const { return bits == 0 ? stored_dtype() : Dtype::bf16; }
   /// "path: tensor name" of the first part, for messages.
   std::string where() const { return parts.front().where(); }
 };
