@@ -11,7 +11,7 @@ from blockptq_testing.models import LLM_COMPRESSOR, SHIPPED, require_model
 from blockptq_testing.program import eval_json, run_blockptq
 
 # The folder declares an MTP layer that it does not carry, which is worth a warning.
-TEXT = ("--log_level", "error", "--seq_len", 512, "--max_chunks", 4, "--dtype", "fp32")
+TEXT = ("--log_level", "error", "--seq_len", 512, "--max_chunks", 2, "--dtype", "fp32")
 
 
 def evaluate(tmp_path: Path, *arguments: Any) -> dict[str, Any]:

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from pathlib import Path
 
 import pytest
 
 from blockptq_testing.models import SHIPPED
-from blockptq_testing.program import Argument, eval_json, killed_after, run_blockptq
+from blockptq_testing.program import Argument, eval_json, killed_blockptq, run_blockptq
+from blockptq_testing.tensorfile import tensor_files
 
 FEW = ("--nsamples", 6, "--seq_len", 256)
 SHORT = ("--seq_len", 512, "--max_chunks", 6, "--dtype", "fp32", "--reference", SHIPPED)
-
-
-def tensor_files(folder: Path) -> dict[str, bytes]:
-    """The safetensors files of a folder by name."""
-    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.safetensors"))}
 
 
 def succeed(*arguments: Argument) -> None:
@@ -73,35 +68,36 @@ def test_parameters_of_another_model_are_refused(learned: Path, tmp_path: Path) 
     assert "another model" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["train", "quantize"])
-def test_killed_run_ends_with_the_same_bytes(command: str, tmp_path: Path) -> None:
-    def arguments(name: str) -> list[Argument]:
-        target: list[Argument] = ["--output_dir", tmp_path / name] if command == "train" else ["--output", tmp_path / name]
-        return [command, "--model", SHIPPED, *target, "--threads", 2, *FEW]
+def quantize_arguments(output: Path) -> list[Argument]:
+    result = output.with_suffix(".json")
+    return ["quantize", "--model", SHIPPED, "--output", output, "--json", result, "--threads", 2, *FEW]
 
-    start = time.monotonic()
-    succeed(*arguments("whole"))
-    seconds = time.monotonic() - start
+
+@pytest.fixture(scope="module")
+def quantized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("quantized") / "out"
+    succeed(*quantize_arguments(folder))
+    return folder
+
+
+def test_killed_run_ends_with_the_same_bytes(quantized: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "killed"
     rng = random.Random(7)
     for _ in range(4):
-        killed_after(rng.uniform(0.2, 0.8) * seconds, *arguments("killed"))
-    succeed(*arguments("killed"))
-    pattern = "quant_parameters_" if command == "train" else "model-"
-    whole, killed = (
-        {name: data for name, data in tensor_files(tmp_path / name_).items() if name.startswith(pattern)}
-        for name_ in ("whole", "killed")
-    )
-    assert whole.keys() == killed.keys()
-    assert all(whole[name] == killed[name] for name in whole)
+        run = quantize_arguments(folder)
+        assert killed_blockptq(
+            *run, run_folder=tmp_path / "killed.run", lines=rng.randrange(25), seconds=rng.uniform(0, 0.1)
+        )
+    succeed(*quantize_arguments(folder))
+    assert tensor_files(folder) == tensor_files(quantized)
 
 
-def test_deployed_folder_is_what_was_measured(tmp_path: Path) -> None:
-    succeed("quantize", "--model", SHIPPED, "--output", tmp_path / "out", "--json", tmp_path / "q.json", *FEW)
-    result = json.loads((tmp_path / "q.json").read_text())
+def test_deployed_folder_is_what_was_measured(quantized: Path, tmp_path: Path) -> None:
+    result = json.loads(quantized.with_suffix(".json").read_text())
     assert 0 < result["held_out"]["kl"] < 0.1
     assert result["bytes_read"] <= 1.05 * result["checkpoint_bytes"]
-    integer = eval_json(tmp_path / "i.json", "--model", tmp_path / "out", *SHORT)
-    twin = eval_json(tmp_path / "f.json", "--model", tmp_path / "out", "--fake_quant", *SHORT)
+    integer = eval_json(tmp_path / "i.json", "--model", quantized, *SHORT)
+    twin = eval_json(tmp_path / "f.json", "--model", quantized, "--fake_quant", *SHORT)
     assert integer["ppl"] == pytest.approx(twin["ppl"], rel=1e-3)
     assert integer["kl"] == pytest.approx(twin["kl"], rel=0.1)
 

@@ -15,7 +15,15 @@ import numpy as np
 import pytest
 
 from blockptq_testing.models import SHIPPED, SHIPPED_BLOCKS
-from blockptq_testing.program import ENVIRONMENT, Argument, binary, eval_json, run_blockptq, stopped_blockptq
+from blockptq_testing.program import (
+    ENVIRONMENT,
+    Argument,
+    binary,
+    eval_json,
+    killed_blockptq,
+    run_blockptq,
+    stopped_blockptq,
+)
 from blockptq_testing.tensorfile import read_file
 from decode_fp8 import decode
 
@@ -163,31 +171,18 @@ def text_arguments(_: Path, folder: Path) -> list[Argument]:
     return ["train", *W4, *TEXT, "--end", 3, "--lwc", "--lac", "--output_dir", folder]
 
 
-def killed_after(seconds: float, arguments: list[Argument]) -> bool:
-    """Starts a run and kills it after some seconds; false when it ended before, which must be in success."""
-    process = subprocess.Popen([binary(), *map(str, arguments)], stdout=subprocess.DEVNULL, env=ENVIRONMENT)
-    try:
-        assert process.wait(timeout=seconds) == 0
-        return False
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        return True
-
-
 @pytest.mark.parametrize("arguments", [text_arguments, amct_arguments], ids=["default", "amct"])
 def test_killed_at_random_moments_ends_with_the_same_bytes(
     tmp_path: Path, dump: Path, arguments: Callable[[Path, Path], list[Argument]]
 ) -> None:
-    start = time.monotonic()
     succeed(*arguments(dump, tmp_path / "whole"))
-    seconds = time.monotonic() - start
     whole = parameters(tmp_path / "whole")
     folder = tmp_path / "killed"
     rng = random.Random(11)
     kills = 0
     while kills < 20:
-        if killed_after(rng.uniform(0.1, 1) * seconds, arguments(dump, folder)):
+        run = arguments(dump, folder)
+        if killed_blockptq(*run, run_folder=folder, lines=rng.randrange(8), seconds=rng.uniform(0, 0.1)):
             kills += 1
         else:  # it came to its end
             assert parameters(folder) == whole

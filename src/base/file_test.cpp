@@ -9,13 +9,14 @@
 #include <cstdlib>
 #include <fstream>
 
-#include "base/error.h"
+#include "base/test_refusal.h"
 
 namespace blockptq {
 namespace {
 
 namespace fs = std::filesystem;
 using testing::HasSubstr;
+using testing_support::refusal;
 
 class FileTest : public testing::Test {
  protected:
@@ -27,17 +28,6 @@ class FileTest : public testing::Test {
   void TearDown() override {
     ::chmod(dir_.c_str(), 0700);
     fs::remove_all(dir_);
-  }
-
-  template <typename Action>
-  static std::string refusal(const Action& action) {
-    try {
-      action();
-    } catch (const Error& error) {
-      return error.what();
-    }
-    ADD_FAILURE() << "expected an Error";
-    return "";
   }
 
   /// Bytes of the maps of files in dir_ that are in the resident set.

@@ -3,33 +3,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "base/error.h"
+#include "base/test_refusal.h"
 
 namespace blockptq {
 namespace {
 
 using testing::HasSubstr;
+using testing_support::refusal;
 
-std::string refusal(std::string_view text) {
-  try {
-    parse_json(text, "dir/file.json");
-  } catch (const Error& error) {
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "accepted " << text;
-  return "";
-}
-
-template <typename Action>
-std::string message_of(const Action& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "expected an Error";
-  return "";
+std::string parse_refusal(std::string_view text) {
+  return refusal([&] { parse_json(text, "dir/file.json"); });
 }
 
 TEST(JsonTest, ParsesWhatJsonAllows) {
@@ -42,20 +25,21 @@ TEST(JsonTest, ParsesWhatJsonAllows) {
 }
 
 TEST(JsonTest, RefusesWhatTheLibraryWouldPass) {
-  EXPECT_THAT(refusal(R"({"a":1,"a":2})"), HasSubstr("dir/file.json: duplicate key \"a\""));
-  EXPECT_THAT(refusal(R"({"x":[{"a\n":1,"a\n":2}]})"), HasSubstr("duplicate key \"a\\n\""));
-  EXPECT_THAT(refusal(std::string(65, '[') + std::string(65, ']')), HasSubstr("nested deeper"));
+  EXPECT_THAT(parse_refusal(R"({"a":1,"a":2})"), HasSubstr("dir/file.json: duplicate key \"a\""));
+  EXPECT_THAT(parse_refusal(R"({"x":[{"a\n":1,"a\n":2}]})"), HasSubstr("duplicate key \"a\\n\""));
+  EXPECT_THAT(parse_refusal(std::string(65, '[') + std::string(65, ']')),
+              HasSubstr("nested deeper"));
   EXPECT_NO_THROW(parse_json(std::string(64, '[') + std::string(64, ']'), "f"));
-  EXPECT_THAT(refusal(std::string_view("{}\0", 3)), HasSubstr("byte 2: NUL"));
-  EXPECT_THAT(refusal(std::string_view("{}\0{", 4)), HasSubstr("NUL"));
-  EXPECT_THAT(refusal("1e999"), HasSubstr("not valid JSON"));
+  EXPECT_THAT(parse_refusal(std::string_view("{}\0", 3)), HasSubstr("byte 2: NUL"));
+  EXPECT_THAT(parse_refusal(std::string_view("{}\0{", 4)), HasSubstr("NUL"));
+  EXPECT_THAT(parse_refusal("1e999"), HasSubstr("not valid JSON"));
 }
 
 TEST(JsonTest, RefusesWhatIsNotJson) {
   for (const char* text :
        {"", " ", "{", "{}}", "[1,]", "nan", "'a'", "{\"a\":1,}", "01", "// x", "\"\xff\"",
         "\"\xc0\xaf\"", "\"\xed\xa0\x80\"", R"("\ud800")", "\"a\nb\""}) {
-    EXPECT_THAT(refusal(text), HasSubstr("dir/file.json: not valid JSON at byte")) << text;
+    EXPECT_THAT(parse_refusal(text), HasSubstr("dir/file.json: not valid JSON at byte")) << text;
   }
 }
 
@@ -84,20 +68,19 @@ TEST(JsonViewTest, TypedAccess) {
 TEST(JsonViewTest, WrongTypesNameTheirPlace) {
   const Json json = parse_json(R"({"s":"x","i":-3,"u":18446744073709551615,"f":1.0,"l":[1]})", "f");
   const JsonView view(json, "f");
-  EXPECT_EQ(message_of([&] { view.at("s").integer(); }), "f: s: expected an integer, found \"x\"");
-  EXPECT_EQ(message_of([&] { view.at("f").integer(); }), "f: f: expected an integer, found 1.0");
-  EXPECT_EQ(message_of([&] { view.at("i").integer(0); }),
-            "f: i: expected an integer >= 0, found -3");
-  EXPECT_EQ(message_of([&] { view.at("i").integer(0, 9); }),
+  EXPECT_EQ(refusal([&] { view.at("s").integer(); }), "f: s: expected an integer, found \"x\"");
+  EXPECT_EQ(refusal([&] { view.at("f").integer(); }), "f: f: expected an integer, found 1.0");
+  EXPECT_EQ(refusal([&] { view.at("i").integer(0); }), "f: i: expected an integer >= 0, found -3");
+  EXPECT_EQ(refusal([&] { view.at("i").integer(0, 9); }),
             "f: i: expected an integer from 0 to 9, found -3");
-  EXPECT_THAT(message_of([&] { view.at("u").integer(); }), HasSubstr("expected an integer"));
-  EXPECT_THAT(message_of([&] { view.at("i").string(); }), HasSubstr("expected a string"));
-  EXPECT_THAT(message_of([&] { view.at("i").boolean(); }), HasSubstr("expected true or false"));
-  EXPECT_THAT(message_of([&] { view.at("s").number(); }), HasSubstr("expected a number"));
-  EXPECT_THAT(message_of([&] { view.at("i").size(); }), HasSubstr("expected an array or object"));
-  EXPECT_THAT(message_of([&] { view.at("s").at("k"); }), HasSubstr("f: s: expected an object"));
-  EXPECT_THAT(message_of([&] { view.at("none"); }), HasSubstr("f: key 'none' is missing"));
-  EXPECT_THAT(message_of([&] { view.at("l").at(size_t{1}); }),
+  EXPECT_THAT(refusal([&] { view.at("u").integer(); }), HasSubstr("expected an integer"));
+  EXPECT_THAT(refusal([&] { view.at("i").string(); }), HasSubstr("expected a string"));
+  EXPECT_THAT(refusal([&] { view.at("i").boolean(); }), HasSubstr("expected true or false"));
+  EXPECT_THAT(refusal([&] { view.at("s").number(); }), HasSubstr("expected a number"));
+  EXPECT_THAT(refusal([&] { view.at("i").size(); }), HasSubstr("expected an array or object"));
+  EXPECT_THAT(refusal([&] { view.at("s").at("k"); }), HasSubstr("f: s: expected an object"));
+  EXPECT_THAT(refusal([&] { view.at("none"); }), HasSubstr("f: key 'none' is missing"));
+  EXPECT_THAT(refusal([&] { view.at("l").at(size_t{1}); }),
               HasSubstr("f: l: expected at least 2 elements, found 1"));
 }
 

@@ -1,5 +1,4 @@
-// What the tests of this folder share: a temporary folder, files built by hand, and a check of
-// refusals.
+// What the tests of this folder share: a temporary folder and files built by hand.
 #pragma once
 
 #include <gmock/gmock.h>
@@ -15,6 +14,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/test_refusal.h"
 #include "checkpoint/safetensors_writer.h"
 
 namespace blockptq::testing_support {
@@ -84,19 +84,6 @@ inline void write_shard(const std::filesystem::path& path, const std::vector<Tes
     to_write.push_back({tensor.spec, tensor.bytes.data()});
   }
   write_safetensors(path, to_write);
-}
-
-/// The message of the Error that `action` throws; a failure of the test when it throws none.
-template <typename Action>
-std::string refusal(const Action& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "expected an Error";
-  return "";
 }
 
 }  // namespace blockptq::testing_support

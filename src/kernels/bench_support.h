@@ -31,6 +31,17 @@ inline const char* type_name(FloatType type) {
   return type == FloatType::f32 ? "f32" : type == FloatType::bf16 ? "bf16" : "f16";
 }
 
+/// Registers function(state, isa, arguments...), which measures its own time, as `name`.
+template <typename Function, typename... Arguments>
+benchmark::internal::Benchmark* register_kernel(const std::string& name, int iterations,
+                                                Function&& function, Isa isa,
+                                                Arguments... arguments) {
+  return benchmark::RegisterBenchmark(name.c_str(), function, isa, arguments...)
+      ->Iterations(isa == Isa::scalar ? 5 : iterations)
+      ->UseManualTime()
+      ->Unit(benchmark::kMillisecond);
+}
+
 /// Calls work(begin, end) on `threads` threads that share [0, count).
 template <typename Work>
 void on_threads(int64_t threads, int64_t count, const Work& work) {

@@ -30,10 +30,7 @@ const bool kRegistered = [] {
         if (in_type != out_type) {
           const std::string name = "convert/" + std::string(isa_name(isa)) + "/" +
                                    type_name(in_type) + "_to_" + type_name(out_type);
-          benchmark::RegisterBenchmark(name.c_str(), convert_buffers, isa, in_type, out_type)
-              ->Iterations(isa == Isa::scalar ? 5 : 31)
-              ->UseManualTime()
-              ->Unit(benchmark::kMillisecond);
+          register_kernel(name, 31, convert_buffers, isa, in_type, out_type);
         }
       }
     }

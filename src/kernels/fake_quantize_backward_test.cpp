@@ -25,16 +25,6 @@ void expect_near(const std::vector<float>& found, const std::vector<float>& expe
   }
 }
 
-/// Scales under which some normal deviates leave the grid.
-std::vector<float> random_scales(std::mt19937& random, int64_t count, int bits) {
-  std::uniform_real_distribution<float> exponent(-1, 1);
-  std::vector<float> scales(static_cast<size_t>(count));
-  for (float& scale : scales) {
-    scale = std::exp2(exponent(random)) / static_cast<float>(1 << (bits - 1));
-  }
-  return scales;
-}
-
 TEST_P(FakeQuantizeBackwardTest, OddSizesInGroups) {
   std::mt19937 random(1);
   for (const FloatType type : kFloatTypes) {

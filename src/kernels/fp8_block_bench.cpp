@@ -41,12 +41,7 @@ const bool kRegistered = [] {
     for (const FloatType type : {FloatType::bf16, FloatType::f16, FloatType::f32}) {
       const std::string name =
           "decode_fp8/" + std::string(isa_name(isa)) + "/" + type_name(type) + "/threads";
-      benchmark::RegisterBenchmark(name.c_str(), decode_fp8, isa, type)
-          ->Arg(1)
-          ->Arg(2)
-          ->Iterations(isa == Isa::scalar ? 5 : 31)
-          ->UseManualTime()
-          ->Unit(benchmark::kMillisecond);
+      register_kernel(name, 31, decode_fp8, isa, type)->Arg(1)->Arg(2);
     }
   }
   return true;

@@ -50,10 +50,7 @@ const bool kRegistered = [] {
     for (const bool against_copy : {false, true}) {
       const std::string name = "index_scores/" + std::string(isa_name(isa)) +
                                (against_copy ? "/against_copy" : "/against_scalar");
-      benchmark::RegisterBenchmark(name.c_str(), score, isa, against_copy)
-          ->Iterations(isa == Isa::scalar ? 5 : 31)
-          ->UseManualTime()
-          ->Unit(benchmark::kMicrosecond);
+      register_kernel(name, 31, score, isa, against_copy)->Unit(benchmark::kMicrosecond);
     }
   }
   return true;

@@ -45,10 +45,7 @@ const bool kRegistered = [] {
     for (const Layout& layout : kLayouts) {
       const std::string name =
           "decode_int/" + std::string(isa_name(isa)) + "/" + layout.name + "_to_bf16";
-      benchmark::RegisterBenchmark(name.c_str(), decode_int_weights, isa, layout)
-          ->Iterations(isa == Isa::scalar ? 5 : 31)
-          ->UseManualTime()
-          ->Unit(benchmark::kMillisecond);
+      register_kernel(name, 31, decode_int_weights, isa, layout);
     }
   }
   return true;

@@ -52,9 +52,7 @@ const bool kRegistered = [] {
       for (const bool with_bytes : {false, true}) {
         const std::string name = "masked_softmax/" + std::string(isa_name(isa)) + "/" +
                                  type_name(out_type) + (with_bytes ? "/bytes" : "/causal");
-        benchmark::RegisterBenchmark(name.c_str(), probabilities, isa, out_type, with_bytes)
-            ->Iterations(isa == Isa::scalar ? 5 : 51)
-            ->UseManualTime()
+        register_kernel(name, 51, probabilities, isa, out_type, with_bytes)
             ->Unit(benchmark::kMicrosecond);
       }
     }

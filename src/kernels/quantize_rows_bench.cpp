@@ -80,10 +80,7 @@ const bool kRegistered = [] {
       for (const FloatType type : {FloatType::f32, FloatType::bf16}) {
         const std::string name = std::string("quantize_rows/") + bench.name + "/" +
                                  std::string(isa_name(isa)) + "/" + type_name(type);
-        benchmark::RegisterBenchmark(name.c_str(), bench.function, isa, type)
-            ->Iterations(isa == Isa::scalar ? 5 : 101)
-            ->UseManualTime()
-            ->Unit(benchmark::kMillisecond);
+        register_kernel(name, 101, bench.function, isa, type);
       }
     }
   }

@@ -18,16 +18,6 @@ INSTANTIATE_TEST_SUITE_P(Isa, QuantizeRowsTest, every_isa(), isa_test_name);
 
 constexpr int64_t kRows = 3;
 
-/// Scales under which a normal deviate of 1 fills and exceeds the grid.
-std::vector<float> random_scales(std::mt19937& random, int64_t count, int bits) {
-  std::uniform_real_distribution<float> exponent(-1, 1);
-  std::vector<float> scales(static_cast<size_t>(count));
-  for (float& scale : scales) {
-    scale = std::exp2(exponent(random)) / static_cast<float>(1 << (bits - 1));
-  }
-  return scales;
-}
-
 void expect_as_reference(const void* in, FloatType type, const RowGroups& shape, int bits,
                          const float* scales, const RowBounds& bounds) {
   const int64_t count = shape.rows * shape.cols;

@@ -32,10 +32,7 @@ const bool kRegistered = [] {
   for (const Isa isa : {Isa::avx512, Isa::avx2, Isa::scalar}) {
     for (const FloatType type : {FloatType::f32, FloatType::bf16, FloatType::f16}) {
       const std::string name = "rms_norm/" + std::string(isa_name(isa)) + "/" + type_name(type);
-      benchmark::RegisterBenchmark(name.c_str(), norm_rows, isa, type)
-          ->Iterations(isa == Isa::scalar ? 5 : 101)
-          ->UseManualTime()
-          ->Unit(benchmark::kMillisecond);
+      register_kernel(name, 101, norm_rows, isa, type);
     }
   }
   return true;

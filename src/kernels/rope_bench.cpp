@@ -37,10 +37,7 @@ const bool kRegistered = [] {
       for (const bool interleaved : {false, true}) {
         const std::string name = "rope/" + std::string(isa_name(isa)) + "/" + type_name(type) +
                                  (interleaved ? "/interleaved" : "/half_split");
-        benchmark::RegisterBenchmark(name.c_str(), rotate_heads, isa, type, interleaved)
-            ->Iterations(isa == Isa::scalar ? 5 : 101)
-            ->UseManualTime()
-            ->Unit(benchmark::kMillisecond);
+        register_kernel(name, 101, rotate_heads, isa, type, interleaved);
       }
     }
   }

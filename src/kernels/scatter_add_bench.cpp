@@ -38,10 +38,7 @@ const bool kRegistered = [] {
   for (const Isa isa : {Isa::avx512, Isa::avx2, Isa::scalar}) {
     for (const FloatType type : {FloatType::f32, FloatType::bf16, FloatType::f16}) {
       const std::string name = "scatter_add/" + std::string(isa_name(isa)) + "/" + type_name(type);
-      benchmark::RegisterBenchmark(name.c_str(), add_rows, isa, type)
-          ->Iterations(isa == Isa::scalar ? 5 : 101)
-          ->UseManualTime()
-          ->Unit(benchmark::kMillisecond);
+      register_kernel(name, 101, add_rows, isa, type);
     }
   }
   return true;

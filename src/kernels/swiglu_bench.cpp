@@ -38,10 +38,7 @@ const bool kRegistered = [] {
   for (const Isa isa : {Isa::avx512, Isa::avx2, Isa::scalar}) {
     for (const FloatType type : {FloatType::f32, FloatType::bf16, FloatType::f16}) {
       const std::string name = "swiglu/" + std::string(isa_name(isa)) + "/" + type_name(type);
-      benchmark::RegisterBenchmark(name.c_str(), activate, isa, type)
-          ->Iterations(isa == Isa::scalar ? 11 : 101)
-          ->UseManualTime()
-          ->Unit(benchmark::kMicrosecond);
+      register_kernel(name, 101, activate, isa, type)->Unit(benchmark::kMicrosecond);
     }
   }
   return true;

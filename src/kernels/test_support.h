@@ -94,6 +94,16 @@ inline std::vector<float> random_floats(std::mt19937& random, int64_t count, flo
   return values;
 }
 
+/// Scales under which normal deviates fill the grid of `bits`, and some leave it.
+inline std::vector<float> random_scales(std::mt19937& random, int64_t count, int bits) {
+  std::uniform_real_distribution<float> exponent(-1, 1);
+  std::vector<float> scales(static_cast<size_t>(count));
+  for (float& scale : scales) {
+    scale = std::exp2(exponent(random)) / static_cast<float>(1 << (bits - 1));
+  }
+  return scales;
+}
+
 /// How far `exact` may be from its rounding to `type` when it came with a relative error of
 /// `relative`.
 inline double rounding_bound(double exact, FloatType type, double relative) {

@@ -103,6 +103,7 @@ class ProcessGroup : public Ranks {
  private:
   class Message;
 
+  void wait_for(const std::string& key, Milliseconds timeout, const std::string& otherwise);
   void find_others(const std::string& version, Milliseconds timeout);
   std::unique_ptr<Transfer> post(int peer,
                                  const std::function<c10::intrusive_ptr<c10d::Work>()>& begin);
@@ -136,7 +137,7 @@ class ProcessGroup::Message : public Transfer {
   void wait() override {
     bool done = false;
     try {
-      done = work_->wait();
+      done = work_->wait(kNoTimeout);
     } catch (const std::exception&) {
       group_.connection_broke(peer_);
     }
@@ -155,8 +156,13 @@ class ProcessGroup::Message : public Transfer {
 ProcessGroup::ProcessGroup(const JobPlace& place, const std::string& version,
                            const JoinOptions& options)
     : rank_(place.rank), size_(place.size), store_(open_store(place, options.join_timeout)) {
-  find_others(version, options.join_timeout);
-  const auto gloo_options = c10d::ProcessGroupGloo::Options::create(kNoTimeout);
+  try {
+    find_others(version, options.join_timeout);
+  } catch (const c10::DistNetworkError&) {
+    throw RankLost(fmt::format("rank {} of {}: the job's store at {}:{} is gone", rank_, size_,
+                               place.address, place.port));
+  }
+  const auto gloo_options = c10d::ProcessGroupGloo::Options::create(options.join_timeout);
   gloo_options->threads = 1;
   try {
     gloo_options->devices.push_back(
@@ -164,8 +170,9 @@ ProcessGroup::ProcessGroup(const JobPlace& place, const std::string& version,
     gloo_ = c10::make_intrusive<c10d::ProcessGroupGloo>(
         c10::make_intrusive<c10d::PrefixStore>("gloo", store_), rank_, size_, gloo_options);
   } catch (const std::exception& error) {
+    const std::string what = error.what();  // and where c10 has thrown it
     throw RankLost(fmt::format("{}: no connection to the other ranks: {}", name_of(rank_),
-                               std::string(error.what()).substr(0, 200)));
+                               what.substr(0, what.find('\n'))));
   }
   signs_ = std::make_unique<SignsOfLife>(
       store_->clone(), rank_, size_, options.lost_after, [this](int rank, const std::string& why) {
@@ -192,25 +199,32 @@ ProcessGroup::~ProcessGroup() {
   }
 }
 
+/// Until `key` is in the store; RankLost, which says that `otherwise`, when it never is.
+void ProcessGroup::wait_for(const std::string& key, Milliseconds timeout,
+                            const std::string& otherwise) {
+  try {
+    store_->wait({key}, timeout);
+  } catch (const c10::DistStoreError&) {
+    throw RankLost(fmt::format("{} within {} s", otherwise, timeout.count() / 1000));
+  }
+}
+
 /// Waits until every rank has said where it is and of which version.
 void ProcessGroup::find_others(const std::string& version, Milliseconds timeout) {
   const auto key = [](int rank) { return "rank/" + std::to_string(rank); };
   store_->set(key(rank_), Json{{"host", host_name()}, {"version", version}}.dump());
   std::vector<std::string> versions;
   for (int rank = 0; rank < size_; ++rank) {
-    try {
-      store_->wait({key(rank)}, timeout);
-    } catch (const std::exception&) {
-      throw RankLost(fmt::format("rank {} of {} did not appear within {} s", rank, size_,
-                                 timeout.count() / 1000));
-    }
+    wait_for(key(rank), timeout, fmt::format("rank {} of {} did not appear", rank, size_));
     const Json found = Json::parse(store_->get_to_str(key(rank)));
     hosts_.push_back(found.at("host").get<std::string>());
     versions.push_back(found.at("version").get<std::string>());
   }
-  store_->add("read", 1);  // rank 0 may keep the store: it goes on when all have read
-  while (rank_ == 0 && store_->add("read", 0) < size_) {
-    std::this_thread::sleep_for(Milliseconds(10));
+  if (store_->add("read", 1) == size_) {
+    store_->set("all_read", "1");
+  }
+  if (rank_ == 0) {  // it may keep the store: it goes on when all have read
+    wait_for("all_read", timeout, "a rank appeared and was not heard of again");
   }
   for (int rank = 1; rank < size_; ++rank) {
     check(versions[rank] == versions[0], "{}: expected version {} as {} has, found {}",

@@ -16,6 +16,7 @@ using Clock = std::chrono::steady_clock;
 using Milliseconds = std::chrono::milliseconds;
 
 constexpr const char* kReasonKey = "lost";
+constexpr const char* kToldKey = "told";  // how many ranks know that the job is lost
 
 std::string key_of(int rank) {
   return fmt::format("alive/{}", rank);
@@ -48,7 +49,26 @@ struct SignsOfLife::State {
       why = text;
     }
   }
+  /// How long `stop` waits for the thread: rank 0, which may keep the store, until the others have
+  /// looked there.
+  Milliseconds patience() const {
+    const bool farewell = rank == 0 && !why.empty();
+    return farewell ? 2 * interval + Milliseconds(2000) : interval;
+  }
+  void tell();
 };
+
+/// Says that this rank knows of the loss; returns on rank 0 when all do, or are lost.
+void SignsOfLife::State::tell() {
+  try {
+    store->add(kToldKey, 1);
+    const auto end = Clock::now() + patience();
+    while (rank == 0 && store->add(kToldKey, 0) < size && Clock::now() < end) {
+      std::this_thread::sleep_for(Milliseconds(20));
+    }
+  } catch (const std::exception&) {  // the store is gone: nobody looks there
+  }
+}
 
 SignsOfLife::SignsOfLife(c10::intrusive_ptr<c10d::Store> store, int rank, int size,
                          Milliseconds lost_after, OnLost on_lost)
@@ -72,7 +92,7 @@ void SignsOfLife::stop() {
     std::unique_lock lock(state_->mutex);
     state_->stop = true;
     state_->changed.notify_all();
-    state_->changed.wait_for(lock, state_->interval, [&] { return state_->ended; });
+    state_->changed.wait_for(lock, state_->patience(), [&] { return state_->ended; });
   }
   if (watcher_.joinable()) {
     watcher_.join();
@@ -118,6 +138,11 @@ void SignsOfLife::beat(const std::shared_ptr<State>& state) {
     state->changed.notify_all();
     state->changed.wait_for(lock, state->interval,
                             [&] { return state->stop || state->to_leave != to_leave; });
+  }
+  if (!state->why.empty()) {
+    lock.unlock();
+    state->tell();
+    lock.lock();
   }
   state->ended = true;
   state->changed.notify_all();

@@ -86,9 +86,18 @@ class Layout(ABC):
         self.dims = dims
         self.fp8 = fp8
 
-    @abstractmethod
     def tensors(self) -> Iterator[Tensor]:
         """In the order of the blocks."""
+        d = self.dims
+        yield self._embedding("model.")
+        for block in range(d.blocks):
+            yield from self._block(f"model.layers.{block}.", moe=block >= d.dense_blocks)
+        yield self._norm("model.norm", d.hidden)
+        yield self._plain("lm_head", d.vocab, d.hidden)
+
+    @abstractmethod
+    def _block(self, prefix: str, moe: bool) -> Iterator[Tensor]:
+        """The tensors of a block."""
 
     @abstractmethod
     def _family_config(self) -> dict[str, Any]:
@@ -159,11 +168,7 @@ class DeepSeekLayout(Layout):
 
     def tensors(self) -> Iterator[Tensor]:
         d = self.dims
-        yield self._embedding("model.")
-        for block in range(d.blocks):
-            yield from self._block(f"model.layers.{block}.", moe=block >= d.dense_blocks)
-        yield self._norm("model.norm", d.hidden)
-        yield self._plain("lm_head", d.vocab, d.hidden)
+        yield from super().tensors()
         for layer in range(d.blocks, d.blocks + d.mtp):
             prefix = f"model.layers.{layer}."
             yield self._embedding(prefix)
@@ -237,14 +242,6 @@ class DeepSeekLayout(Layout):
 
 class Qwen3MoeLayout(Layout):
     """Qwen3-MoE; the first `dense_blocks` blocks are dense."""
-
-    def tensors(self) -> Iterator[Tensor]:
-        d = self.dims
-        yield self._embedding("model.")
-        for block in range(d.blocks):
-            yield from self._block(f"model.layers.{block}.", moe=block >= d.dense_blocks)
-        yield self._norm("model.norm", d.hidden)
-        yield self._plain("lm_head", d.vocab, d.hidden)
 
     def _block(self, prefix: str, moe: bool) -> Iterator[Tensor]:
         d = self.dims

@@ -79,6 +79,7 @@ def _wait(process: subprocess.Popen[bytes], deadline: float) -> int:
         time.sleep(0.005)
 
 
+<<<<<<< HEAD
 def killed_after(seconds: float, *arguments: Argument) -> int:
     """Exit code of a run that is killed after some seconds (or ends before)."""
     process = subprocess.Popen([binary(), *map(str, arguments)], stdout=subprocess.DEVNULL, env=ENVIRONMENT)
@@ -87,6 +88,29 @@ def killed_after(seconds: float, *arguments: Argument) -> int:
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
         return process.wait()
+=======
+def journal_length(run_folder: Path) -> int:
+    """How many lines the journal of a run has so far."""
+    journal = run_folder / "journal.jsonl"
+    return journal.read_bytes().count(b"\n") if journal.exists() else 0
+
+
+def killed_blockptq(*args: Argument, run_folder: Path, lines: int, seconds: float) -> bool:
+    """Kills a run some seconds after its journal has grown by `lines`; false when it succeeded before."""
+    wanted = journal_length(run_folder) + lines
+    process = subprocess.Popen(
+        [binary(), *map(str, args)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=ENVIRONMENT
+    )
+    while process.poll() is None and journal_length(run_folder) < wanted:
+        time.sleep(0.002)
+    try:
+        assert process.wait(timeout=seconds) == 0
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return True
+    return False
+>>>>>>> wip-gate
 
 
 @contextmanager

@@ -36,20 +36,25 @@ def free_port() -> int:
 
 
 class Job:
-    """The processes of one job; `arguments` may differ from rank to rank. `hosts`: one for each; none: all here."""
+    """The processes of one job; `arguments` may differ from rank to rank. `hosts`: one for each; none: all here.
+
+    A rank is lost when it leaves no sign of life for `lost_after` seconds (a busy machine may make one wait for some),
+    or does not come within `join_timeout`.
+    """
 
     def __init__(
         self,
         arguments: Sequence[Sequence[Argument]],
         variables: Variables = torchrun,
-        lost_after: float = 5,
+        lost_after: float = 60,
+        join_timeout: float = 60,
         hosts: Sequence[Host] = (),
     ) -> None:
         self._errors = [tempfile.TemporaryFile() for _ in arguments]
         self._outputs = [tempfile.TemporaryFile() for _ in arguments]
         hosts = hosts or [Host("127.0.0.1", ())] * len(arguments)
         common = {"MASTER_ADDR": hosts[0].address, "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
-        common |= {"BLOCKPTQ_RANK_TIMEOUT": str(lost_after), "BLOCKPTQ_JOIN_TIMEOUT": "30"}
+        common |= {"BLOCKPTQ_RANK_TIMEOUT": str(lost_after), "BLOCKPTQ_JOIN_TIMEOUT": str(join_timeout)}
         self.processes = [
             subprocess.Popen(
                 [*host.enter, binary(), *map(str, own)], stdin=subprocess.DEVNULL, stdout=out, stderr=err,
@@ -59,6 +64,15 @@ class Job:
                 zip(hosts, arguments, self._outputs, self._errors, strict=True)
             )
         ]  # fmt: skip
+
+    def send_when(self, condition: Callable[[], bool], rank: int, signal_number: int) -> None:
+        """Sends a rank a signal as soon as `condition` holds; nothing when the rank has ended before."""
+        process = self.processes[rank]
+        while process.poll() is None:
+            if condition():
+                process.send_signal(signal_number)
+                return
+            time.sleep(0.005)
 
     def wait(self, timeout: float = 120) -> list[int]:
         """Exit codes by rank; everything is killed at the end of the time."""
@@ -88,8 +102,3 @@ def run_job(size: int, *arguments: Argument, variables: Variables = torchrun) ->
     assert job.errors() == [""] * size
     assert job.outputs()[1:] == [""] * (size - 1)
     return job
-
-
-def tensor_files(folder: Path) -> dict[str, bytes]:
-    """The safetensors files of a folder by name."""
-    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.safetensors"))}

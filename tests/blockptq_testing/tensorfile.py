@@ -111,3 +111,8 @@ class Checkpoint:
 
     def read(self, name: str) -> np.ndarray:
         return read_tensor(self.folder / self.shard_of[name], self.info(name))
+
+
+def tensor_files(folder: Path) -> dict[str, bytes]:
+    """The safetensors files of a folder by name."""
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.safetensors"))}

@@ -8,7 +8,6 @@
 #include "checkpoint/formats/compressed_tensors_config.h"
 #include "checkpoint/formats/format.h"
 #include "checkpoint/formats/scales.h"
-#include "kernels/int_weights.h"
 
 namespace blockptq {
 namespace {
@@ -62,23 +61,14 @@ class IntQuantizedFormat final : public Format {
 
   void decode_rows(const StoredTensor& tensor, int64_t row_begin, int64_t row_end,
                    kernels::FloatType type, void* out) const override {
-    const int64_t cols = tensor.shape[1];
     const std::vector<float> scales = read_scales(tensor.parts[1], row_begin, row_end);
     const RowCodes codes(tensor, row_begin, row_end);
     std::vector<int8_t> zero_points;
     if (tensor.parts.size() > 2) {
       zero_points = read_zero_points(tensor, row_begin, row_end);
     }
-    kernels::IntMatrix matrix;
-    matrix.word_bits = 8;
-    matrix.bits = tensor.bits;
-    matrix.codes = codes.begin();
-    matrix.scales = scales.data();
-    matrix.zero_points = zero_points.empty() ? nullptr : zero_points.data();
-    matrix.rows = row_end - row_begin;
-    matrix.cols = cols;
-    matrix.group_size = tensor.block_cols;
-    kernels::decode_int(matrix, 0, matrix.rows, type, out);
+    decode_int_rows(tensor, row_end - row_begin, /*word_bits=*/8, codes.begin(), scales,
+                    zero_points, type, out);
   }
 
   void decode_codes(const StoredTensor& tensor, int64_t row_begin, int64_t row_end, int8_t* codes,

@@ -12,7 +12,6 @@
 #include "checkpoint/formats/compressed_tensors_config.h"
 #include "checkpoint/formats/format.h"
 #include "checkpoint/formats/scales.h"
-#include "kernels/int_weights.h"
 
 namespace blockptq {
 namespace {
@@ -63,16 +62,8 @@ class PackQuantizedFormat final : public Format {
     if (tensor.parts.size() > 3) {
       zero_points = read_zero_points(tensor, row_begin, row_end);
     }
-    kernels::IntMatrix matrix;
-    matrix.word_bits = 32;
-    matrix.bits = tensor.bits;
-    matrix.codes = words.data();
-    matrix.scales = scales.data();
-    matrix.zero_points = zero_points.empty() ? nullptr : zero_points.data();
-    matrix.rows = row_end - row_begin;
-    matrix.cols = tensor.shape[1];
-    matrix.group_size = tensor.block_cols;
-    kernels::decode_int(matrix, 0, matrix.rows, type, out);
+    decode_int_rows(tensor, row_end - row_begin, /*word_bits=*/32, words.data(), scales,
+                    zero_points, type, out);
   }
 
  private:

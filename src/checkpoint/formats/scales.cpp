@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "kernels/convert.h"
+#include "kernels/int_weights.h"
 
 namespace blockptq {
 
@@ -41,6 +42,21 @@ std::vector<float> read_scales(const RawTensor& scale, int64_t row_begin, int64_
     }
   }
   return values;
+}
+
+void decode_int_rows(const StoredTensor& tensor, int64_t rows, int word_bits, const void* codes,
+                     const std::vector<float>& scales, const std::vector<int8_t>& zero_points,
+                     kernels::FloatType type, void* out) {
+  kernels::IntMatrix matrix;
+  matrix.word_bits = word_bits;
+  matrix.bits = tensor.bits;
+  matrix.codes = codes;
+  matrix.scales = scales.data();
+  matrix.zero_points = zero_points.empty() ? nullptr : zero_points.data();
+  matrix.rows = rows;
+  matrix.cols = tensor.shape[1];
+  matrix.group_size = tensor.block_cols;
+  kernels::decode_int(matrix, 0, rows, type, out);
 }
 
 std::string module_of(const std::string& name, std::string_view suffix) {

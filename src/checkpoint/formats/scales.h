@@ -20,6 +20,12 @@ void check_scale_shape(const RawTensor& scale, const Shape& expected);
 /// not a finite number > 0.
 std::vector<float> read_scales(const RawTensor& scale, int64_t row_begin, int64_t row_end);
 
+/// Decodes `rows` rows of integer codes in words of `word_bits` (kernels/int_weights.h), with the
+/// bits and groups of `tensor`. Without zero points all of them are 0.
+void decode_int_rows(const StoredTensor& tensor, int64_t rows, int word_bits, const void* codes,
+                     const std::vector<float>& scales, const std::vector<int8_t>& zero_points,
+                     kernels::FloatType type, void* out);
+
 /// The module that `name` is a tensor of: "a.b" for "a.b.weight" and suffix ".weight"; empty when
 /// `name` does not end so.
 std::string module_of(const std::string& name, std::string_view suffix);

@@ -2,13 +2,13 @@
 
 #include <filesystem>
 #include <functional>
-#include <set>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "checkpoint/checkpoint.h"
 #include "models/deepseek/config.h"
 #include "models/families.h"
+#include "models/test_support.h"
 
 namespace blockptq {
 namespace {
@@ -94,16 +94,7 @@ TEST(DeepSeekConfig, BothSpellingsOfRope) {
 }
 
 TEST(DeepSeekTensors, TableNamesEveryTensorOfTheCheckpointOnce) {
-  const Checkpoint checkpoint = Checkpoint::open(kModel);
-  std::set<std::string> in_table;
-  for (const ModelTensor& tensor : open_model(checkpoint)->tensors()) {
-    EXPECT_TRUE(in_table.insert(tensor.name).second) << tensor.name;
-  }
-  std::set<std::string> in_checkpoint;
-  for (const StoredTensor& tensor : checkpoint.tensors()) {
-    in_checkpoint.insert(tensor.name);
-  }
-  EXPECT_EQ(in_table, in_checkpoint);
+  expect_table_of_all_tensors(Checkpoint::open(kModel));
 }
 
 TEST(DeepSeekTensors, WithoutIndexerForV3) {

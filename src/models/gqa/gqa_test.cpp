@@ -3,7 +3,6 @@
 
 #include <filesystem>
 #include <functional>
-#include <set>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -11,6 +10,7 @@
 #include "models/families.h"
 #include "models/gqa/config.h"
 #include "models/rope_config.h"
+#include "models/test_support.h"
 
 namespace blockptq {
 namespace {
@@ -141,16 +141,8 @@ TEST(GqaConfig, RefusalsOfFeedForward) {
 
 TEST(GqaTensors, TableNamesEveryTensorOfTheCheckpointOnce) {
   for (const char* family : {"llama", "qwen3", "qwen3_moe"}) {
-    const Checkpoint checkpoint = Checkpoint::open(folder_of(family));
-    std::set<std::string> in_table;
-    for (const ModelTensor& tensor : open_model(checkpoint)->tensors()) {
-      EXPECT_TRUE(in_table.insert(tensor.name).second) << tensor.name;
-    }
-    std::set<std::string> in_checkpoint;
-    for (const StoredTensor& tensor : checkpoint.tensors()) {
-      in_checkpoint.insert(tensor.name);
-    }
-    EXPECT_EQ(in_table, in_checkpoint) << family;
+    SCOPED_TRACE(family);
+    expect_table_of_all_tensors(Checkpoint::open(folder_of(family)));
   }
 }
 
