@@ -57,9 +57,9 @@ struct CalibrationContext {
 void keep_transformed(const std::vector<Weight>& weights, UnitResult& result);
 
 /// Integers for `weights` (fp32), which see the same input; none for weights that the recipe leaves
-/// in floating point.
+/// in floating point. Statistics that were moved in are freed as soon as they are used.
 void choose_codes(const CalibrationContext& context, const std::vector<Weight>& weights,
-                  const InputStatistics& input, std::map<std::string, QTensor>& chosen);
+                  InputStatistics input, std::map<std::string, QTensor>& chosen);
 
 /// A result of plain rounding.
 UnitResult plain_rounding(const CalibrationContext& context, std::vector<Weight> targets);
