@@ -102,3 +102,31 @@ def test_peak_memory_does_not_follow_blocks(tmp_path: Path, case: Case) -> None:
     many = peak_memory(tmp_path, case, replace(case.dims, blocks=4 * case.few_blocks))
     assert many <= GROWTH * few
     assert many <= memory_promise(case)
+
+
+SOURCE = replace(MODEST.dims, experts=8, dense_blocks=1, intermediate=2048)
+TEXT = ("--nsamples", 4, "--seq_len", 256)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("eval", "--seq_len", 1024, "--max_chunks", 4),
+        ("eval", "--seq_len", 512, "--max_chunks", 4, "--train_mode", "block", "--reference", "MODEL"),
+        ("extract", *TEXT, "--output_dir", "OUT"),
+        ("train", *TEXT, "--output_dir", "OUT"),
+        ("quantize", *TEXT, "--eval_chunks", 1, "--output", "OUT"),
+    ],
+    ids=["eval", "reference", "extract", "train", "quantize"],
+)
+def test_the_plan_foretells_the_peak(tmp_path: Path, command: tuple[str | int, ...]) -> None:
+    """A plan may be somewhat too large; the caches of libraries and the heap leave a few percent to chance."""
+    with checkpoint(tmp_path / "model", MODEST, SOURCE) as model:
+        names = {"MODEL": model, "OUT": tmp_path / "out"}
+        args = (command[0], "--model", model, *(names.get(str(word), word) for word in command[1:]))
+        planned = run_blockptq(*args, "--dry_run", "--json", tmp_path / "plan.json")
+        assert planned.code == 0, planned.stderr
+        finished = run_blockptq(*args)
+    assert finished.code == 0, finished.stderr
+    plan = json.loads((tmp_path / "plan.json").read_text())["peak_memory_bytes"]
+    assert 0.92 * finished.max_rss <= plan <= 1.25 * finished.max_rss

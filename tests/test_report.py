@@ -127,7 +127,9 @@ def test_page_of_a_run(run_folder: Path, tmp_path: Path) -> None:
     assert {"verdict", "blocks", "experts", "units", "weights", "sizes", "times", "recipe", "environment"} == set(
         page.sections
     )
-    assert data["finished"] is (run_folder / "result.json").exists()
+    assert data["finished"] is True
+    assert "has not ended" not in page.text
+    assert data["sizes"]["checkpoint_bytes"] > 0 and data["times"]["total"] > 0
 
 
 def test_data_are_those_of_the_journal(run_folder: Path, tmp_path: Path) -> None:
@@ -201,6 +203,16 @@ def test_broken_journals_are_refused(tmp_path: Path, line: str) -> None:
     assert "journal.jsonl" in finished.stderr
     assert len(finished.stderr.splitlines()) == 1
     assert not (tmp_path / "page.html").exists()
+
+
+def test_runs_without_units_have_no_page(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    evaluated = run_blockptq("eval", "--model", SHIPPED, "--seq_len", 64, "--max_chunks", 1, "--output_dir", run)
+    assert evaluated.code == 0
+    finished = run_blockptq("report", run, "--output", tmp_path / "page.html")
+    assert (finished.code, len(finished.stderr.splitlines())) == (2, 1)
+    assert "a run of eval" in finished.stderr
+    assert "run of eval, finished" in run_blockptq("inspect", run).stdout
 
 
 def test_folders_that_are_no_run(tmp_path: Path) -> None:

@@ -203,4 +203,22 @@ void make_folder(const std::filesystem::path& path) {
         path.string(), status ? status.message() : "a file of that name is in the way");
 }
 
+int64_t free_bytes(std::filesystem::path folder) {
+  folder = std::filesystem::absolute(folder).lexically_normal();
+  while (!std::filesystem::exists(folder) && folder.has_relative_path()) {
+    folder = folder.parent_path();
+  }
+  std::error_code status;
+  const auto space = std::filesystem::space(folder, status);
+  check(!status, "{}: cannot tell the free space: {}", folder.string(), status.message());
+  return static_cast<int64_t>(space.available);
+}
+
+void refuse_lfs_pointer(std::string_view content, std::string_view origin) {
+  check(!content.starts_with("version https://git-lfs.github.com/spec/"),
+        "{}: a git-LFS pointer instead of the file itself, as of a partly downloaded checkpoint; "
+        "fetch the file with 'git lfs pull'",
+        origin);
+}
+
 }  // namespace blockptq

@@ -57,4 +57,10 @@ void remove_unfinished(const std::filesystem::path& folder);
 /// Creates `path` and its parents; Error when that fails or a file is in the way.
 void make_folder(const std::filesystem::path& path);
 
+/// Bytes that can still be written where `folder` is (or will be).
+int64_t free_bytes(std::filesystem::path folder);
+
+/// Error when `content` of the file `origin` is a git-LFS pointer instead of the file itself.
+void refuse_lfs_pointer(std::string_view content, std::string_view origin);
+
 }  // namespace blockptq

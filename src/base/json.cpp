@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/file.h"
 
 namespace blockptq {
 namespace {
@@ -67,6 +68,7 @@ class StrictParser : public nlohmann::detail::json_sax_dom_parser<Json> {
 }  // namespace
 
 Json parse_json(std::string_view text, std::string_view origin) {
+  refuse_lfs_pointer(text, origin);
   // The library takes a NUL for the end of the text.
   const size_t nul = text.find('\0');
   check(nul == std::string_view::npos, "{}: not valid JSON at byte {}: NUL", origin, nul);

@@ -8,6 +8,8 @@ namespace blockptq {
 
 /// Largest resident set of this process so far, in bytes.
 int64_t peak_rss_bytes();
+/// The resident set of this process now.
+int64_t rss_bytes();
 
 /// Makes memory follow what is in use. glibc's allocator learns to keep large blocks, and the heap
 /// then grows with fragmentation as blocks pass; oneDNN keeps the compiled code and scratch of a

@@ -16,6 +16,7 @@
 #include "base/system.h"
 #include "calibrate/shared_outputs.h"
 #include "eval/evaluate.h"
+#include "eval/memory.h"
 #include "models/piece.h"
 #include "nn/norm.h"
 #include "run/journal.h"
@@ -308,8 +309,8 @@ CalibrationPlan plan_amct(const Checkpoint& checkpoint, const Model& model, cons
   // States, normalised states, and the targets of a unit, twice while they are put together.
   plan.states_bytes = dump.sequences() * dump.seq_len() * model.spec().hidden_size *
                       (2 * type_bytes + 2 * int64_t{sizeof(float)});
-  plan.workspace_bytes = options.learn.attention.workspace_bytes;
-  plan.runtime_bytes = kCalibrationRuntime;
+  plan.temporary_bytes = options.learn.attention.workspace_bytes;
+  plan.program_bytes = program_bytes();
   check_memory(plan, options.max_memory);
   return plan;
 }

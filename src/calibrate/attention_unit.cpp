@@ -45,6 +45,30 @@ std::vector<InputGroup> group_by_input(const std::vector<Weight>& weights,
   return groups;
 }
 
+/// Runs both models' attention in front of rounding, sums up what enters the linears of `targets`,
+/// and keeps the float model's outputs.
+std::vector<InputGroup> observe(const CalibrationContext& context, const FakeQuantExec& quant_exec,
+                                const NormedAttention& exact, const NormedAttention& unrounded,
+                                const SequenceSource& sequences, const std::vector<Weight>& targets,
+                                AttentionOutputs& outputs) {
+  RecordExec float_record(context.float_exec);
+  RecordExec quant_record(quant_exec);
+  std::vector<InputGroup> groups;
+  for (int64_t c = 0; c < sequences.sequences; ++c) {
+    check_stop();
+    outputs.float_LD.push_back(exact.forward(float_record, sequences.float_LD(c)));
+    unrounded.forward(quant_record, sequences.quant_LD(c));
+    if (groups.empty()) {
+      groups = group_by_input(targets, quant_record);
+    }
+    for (InputGroup& group : groups) {
+      const std::string& name = group.weights.front().name;
+      group.sum.add(float_record.inputs().at(name), quant_record.inputs().at(name), {});
+    }
+  }
+  return groups;
+}
+
 /// Some of the sequences, evenly spread.
 std::vector<int64_t> spread(int64_t sequences, int64_t wanted) {
   std::vector<int64_t> chosen;
@@ -189,26 +213,12 @@ void AttentionUnit::choose(const Piece& piece, const SequenceSource& sequences, 
                            AttentionOutputs& outputs) const {
   result.targets = quantized_weights(piece);
   round_to_nearest(context_, result.targets, result.weights);
-  const NormedAttention exact = float_attention(piece);
-  const NormedAttention unrounded = quantized_attention(piece, {});
-  RecordExec float_record(context_.float_exec);
-  RecordExec quant_record(quant_exec_);
-  std::vector<InputGroup> groups;
-  for (int64_t c = 0; c < sequences.sequences; ++c) {
-    check_stop();
-    outputs.float_LD.push_back(exact.forward(float_record, sequences.float_LD(c)));
-    unrounded.forward(quant_record, sequences.quant_LD(c));
-    if (groups.empty()) {
-      groups = group_by_input(result.targets, quant_record);
-    }
-    for (InputGroup& group : groups) {
-      const std::string& name = group.weights.front().name;
-      group.sum.add(float_record.inputs().at(name), quant_record.inputs().at(name), {});
-    }
-  }
-  for (const InputGroup& group : groups) {
+  std::vector<InputGroup> groups =
+      observe(context_, quant_exec_, float_attention(piece), quantized_attention(piece, {}),
+              sequences, result.targets, outputs);
+  for (InputGroup& group : groups) {
     result.report.tokens = group.sum.result().tokens;
-    choose_codes(context_, group.weights, group.sum.result(), result.weights);
+    choose_codes(context_, group.weights, group.sum.take(), result.weights);
   }
 }
 

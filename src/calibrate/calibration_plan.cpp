@@ -3,9 +3,13 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <map>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/size.h"
+#include "calibrate/unit_memory.h"
+#include "eval/memory.h"
 
 namespace blockptq {
 namespace {
@@ -19,11 +23,58 @@ int64_t largest_tensor(const PieceLoader& loader, const PieceSpec& piece) {
   return largest;
 }
 
+constexpr int64_t kCalibrationLibraries = int64_t{48} << 20;  // factors and products in fp32
+
+std::string unit_name(const ModelTensor& tensor) {
+  switch (tensor.unit) {
+    case Unit::attention:
+      return fmt::format("block {} attention", tensor.block);
+    case Unit::feed_forward:
+      return fmt::format("block {} MLP", tensor.block);
+    case Unit::expert:
+      return fmt::format("block {} expert {}", tensor.block, tensor.expert);
+    default:
+      return "output head";
+  }
+}
+
+/// Integers of the block that has most: its unit files, before they go where they belong.
+int64_t largest_block(const std::vector<PieceSpec>& pieces, const Recipe& recipe) {
+  std::map<int64_t, int64_t> blocks;
+  int64_t largest = 0;
+  for (const PieceSpec& piece : pieces) {
+    for (const TensorSlice& slice : piece.tensors) {
+      const ModelTensor& tensor = slice.spec;
+      if (tensor.shape.size() == 2 &&
+          recipe.linear(tensor.role, tensor.name).weight_bits != kFloatBits) {
+        largest = std::max(largest, blocks[tensor.block] += tensor.shape[0] * tensor.shape[1]);
+      }
+    }
+  }
+  return largest;
+}
+
 }  // namespace
 
 void check_memory(const CalibrationPlan& plan, int64_t max_memory) {
   check(max_memory == 0 || plan.peak_bytes() <= max_memory, "--max_memory {}: expected at least {}",
         format_bytes(max_memory), format_bytes(plan.peak_bytes()));
+}
+
+void check_space(const CalibrationPlan& plan, const std::filesystem::path& folder,
+                 const Ranks& ranks) {
+  if (ranks.rank() != 0) {
+    return;
+  }
+  int64_t there = 0;
+  std::error_code none;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, none)) {
+    there += entry.is_regular_file() ? static_cast<int64_t>(entry.file_size()) : 0;
+  }
+  const int64_t needed = plan.disk_bytes - there;
+  const int64_t available = free_bytes(folder);
+  check(available >= needed, "{}: no space: {} are needed, {} are free", folder.string(),
+        format_bytes(needed), format_bytes(available));
 }
 
 Route calibration_route(const Model& model, const CalibrationOptions& options,
@@ -55,29 +106,46 @@ std::vector<PieceSpec> calibration_pieces(const Model& model, const Route& route
 CalibrationPlan plan_calibration(const Checkpoint& checkpoint, const Model& model,
                                  const std::vector<CalibrationText>& texts,
                                  const CalibrationOptions& options) {
-  const auto pieces = calibration_pieces(model, calibration_route(model, options, texts),
-                                         texts.front().dump.has_value());
+  const Route route = calibration_route(model, options, texts);
+  const auto pieces = calibration_pieces(model, route, texts.front().dump.has_value());
   const PieceLoader loader(checkpoint, at::kFloat, options.device);
-  CalibrationPlan plan;
-  int64_t states = 0;
-  for (const CalibrationText& text : texts) {
-    states += 2 * text.sequences() * text.seq_len() * model.spec().hidden_size *
-              static_cast<int64_t>(at::elementSize(options.type));
+  const auto element_bytes = static_cast<int64_t>(at::elementSize(options.type));
+  PassShape shape{.slice_tokens = expert_slice_tokens(model.spec(), kCalibrationWorkspace),
+                  .element_bytes = element_bytes,
+                  .workspace_bytes = kCalibrationWorkspace,
+                  .compared = route.logits};
+  int64_t all_tokens = 0;
+  int64_t observed_tokens = 0;
+  for (const CalibrationText& text : texts) {  // work is done on slices of one text
+    const int64_t tokens = text.sequences() * text.seq_len();
+    all_tokens += tokens;
+    shape.tokens = std::max(shape.tokens, tokens);
+    shape.seq_len = std::max(shape.seq_len, text.seq_len());
+    observed_tokens = std::max(observed_tokens, text.calibrate ? tokens : 0);
   }
-  plan.states_bytes = 2 * states;  // and what a block adds to them
-  plan.disk_bytes = 2 * states;
+  const int64_t states = 2 * all_tokens * model.spec().hidden_size * element_bytes;
+  CalibrationPlan plan;
+  plan.states_bytes = 2 * states;
+  plan.disk_bytes = 2 * states + largest_block(pieces, options.recipe);
   plan.exchange_bytes = options.ranks == 1 ? 0 : states;
-  plan.runtime_bytes = kCalibrationRuntime;
-  plan.workspace_bytes = kCalibrationWorkspace;
+  plan.program_bytes = program_bytes() + kCalibrationLibraries;
   plan.bytes_to_read = stored_bytes(checkpoint, pieces);
   plan.units = static_cast<int64_t>(pieces.size());
   const bool rotates = options.recipe.transforms().rotate_seed.has_value();
-  for (const PieceSpec& piece : pieces) {
-    const int64_t turned = rotates ? 3 * largest_tensor(loader, piece) : 0;  // on its way in
-    plan.weights_bytes = std::max(plan.weights_bytes, 3 * loader.loaded_bytes(piece) + turned);
+  const int64_t held = held_bytes(loader, pieces);
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    const int64_t next = i + 1 < pieces.size() ? loader.loaded_bytes(pieces[i + 1]) : 0;
+    const int64_t turned = rotates ? 3 * largest_tensor(loader, pieces[i]) : 0;  // on its way in
+    const int64_t weights = std::min(held, loader.loaded_bytes(pieces[i]) + next) + turned;
+    const UnitMemory memory = unit_memory(pieces[i], options, shape, observed_tokens);
+    if (weights + memory.bytes() >
+        plan.weights_bytes + plan.statistics_bytes + plan.temporary_bytes) {
+      plan.weights_bytes = weights;
+      plan.statistics_bytes = memory.statistics_bytes;
+      plan.temporary_bytes = memory.other_bytes;
+      plan.unit = unit_name(pieces[i].tensors.front().spec);
+    }
   }
-  const int64_t hidden = model.spec().hidden_size;
-  plan.hessian_bytes = 4 * hidden * hidden * int64_t{4};
   check_memory(plan, options.max_memory);
   return plan;
 }

@@ -360,14 +360,18 @@ CalibrationResult CalibrationRun::run() {
   }
   result.end = route_.end;
   result.bytes_read = checkpoint_.bytes_read() - read_before;
-  result.seconds = seconds_since(start);
+  result.seconds += seconds_since(start);
   return result;
 }
 
+/// The reports of all units and blocks, also of earlier processes, and the time of these.
 void CalibrationRun::collect_reports(CalibrationResult& result) const {
   for (const Json& entry : journal_->entries()) {
     const auto unit = entry.at("unit").get<std::string>();
     (unit == "block" ? result.blocks : result.units).push_back(entry);
+    if (unit == "block" && entry.at("block").get<int64_t>() < route_.begin) {
+      result.seconds += entry.at("seconds").get<double>();
+    }
   }
   if (const Json* held_out = journal_->find(-1, "held_out")) {
     result.units.erase(std::find(result.units.begin(), result.units.end(), *held_out));
@@ -394,7 +398,7 @@ Json BlockReport::json() const {
 CalibrationResult calibrate(const Checkpoint& checkpoint, const Model& model,
                             const std::vector<CalibrationText>& texts,
                             const CalibrationOptions& options, Progress& progress, Ranks& ranks) {
-  plan_calibration(checkpoint, model, texts, options);
+  check_space(plan_calibration(checkpoint, model, texts, options), options.folder, ranks);
   return CalibrationRun(checkpoint, model, texts, options, progress, ranks).run();
 }
 

@@ -74,7 +74,7 @@ struct CalibrationResult {
       held_out;  ///< {"float_ppl", "ppl", "kl", "top1_agreement"} on the held-out text
   int64_t end = 0;
   int64_t bytes_read = 0;
-  double seconds = 0;  ///< of this process
+  double seconds = 0;  ///< of the run, but for blocks that a killed process was in
 };
 
 /// Error for a run folder of another run, and for everything that reading refuses. Called on each

@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/size.h"
 #include "eval/gather_states.h"
@@ -79,15 +80,6 @@ Work remaining_work(const Model& model, const PassSettings& settings) {
 int64_t states_bytes(const Model& model, const TokenWindows& windows, at::ScalarType type) {
   return windows.count() * windows.seq_len * model.spec().hidden_size *
          static_cast<int64_t>(at::elementSize(type));
-}
-
-/// Bytes that may be written to `folder` or, if that does not exist, to its parent.
-int64_t free_bytes(fs::path folder) {
-  folder = fs::absolute(folder);
-  while (!fs::exists(folder) && folder.has_relative_path()) {
-    folder = folder.parent_path();
-  }
-  return static_cast<int64_t>(fs::space(folder).available);
 }
 
 /// One extraction in progress.

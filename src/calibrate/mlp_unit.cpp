@@ -148,9 +148,10 @@ nn::Mlp smooth_hidden(const CalibrationContext& context, const FakeQuantExec& qu
   return factors_I.defined() ? folded(factors_I) : mlp;
 }
 
-/// The integers of `down`, from what the quantized gate and up make of the tokens.
-void choose_down(const CalibrationContext& context, const FakeQuantExec& quant_exec,
-                 const nn::Mlp& mlp, const TokenSource& tokens, UnitResult& result) {
+/// Sums over what enters `down`: what the float and the quantized gate and up make of the tokens.
+InputStatistics hidden_statistics(const CalibrationContext& context,
+                                  const FakeQuantExec& quant_exec, const nn::Mlp& mlp,
+                                  const TokenSource& tokens, const UnitResult& result) {
   const nn::Mlp exact = float_mlp(context, mlp);
   const nn::Mlp half = quantized_mlp(context, mlp, result.weights);
   StatisticsSum hidden;
@@ -158,7 +159,7 @@ void choose_down(const CalibrationContext& context, const FakeQuantExec& quant_e
     hidden.add(exact.hidden(context.float_exec, slice.float_TD).value,
                half.hidden(quant_exec, slice.quant_TD).value, slice.weight_T);
   });
-  choose_codes(context, {mlp.down}, hidden.result(), result.weights);
+  return hidden.take();
 }
 
 }  // namespace
@@ -211,17 +212,17 @@ UnitResult calibrate_mlp(const CalibrationContext& context, const FakeQuantExec&
   UnitResult result;
   result.report.tokens = plain.report.tokens;
   if (plain.report.tokens == 0) {
-    choose_codes(context, {mlp.gate, mlp.up}, shrink(input.result(), *block, kShrink),
-                 plain.weights);
+    choose_codes(context, {mlp.gate, mlp.up}, shrink(input.take(), *block, kShrink), plain.weights);
     plain.report.fallback = "no tokens: down_proj by plain rounding";
     return plain;
   }
   const nn::Mlp target = smooth_hidden(context, quant_exec, mlp, tokens);
   result.targets = {target.gate, target.up, target.down};
   choose_codes(context, {target.gate, target.up},
-               block == nullptr ? input.result() : shrink(input.result(), *block, kShrink),
+               block == nullptr ? input.take() : shrink(input.take(), *block, kShrink),
                result.weights);
-  choose_down(context, quant_exec, target, tokens, result);
+  choose_codes(context, {target.down},
+               hidden_statistics(context, quant_exec, target, tokens, result), result.weights);
   refine(context, quant_exec, target, tokens, result);
 
   const auto [before, after] = losses(context, quant_exec, mlp, plain, result, tokens);

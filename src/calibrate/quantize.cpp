@@ -75,7 +75,9 @@ QuantizeResult quantize(const Checkpoint& source, const Model& model, const Outp
   };
   result.already_complete = writer.complete();
   result.calibration = calibrate(source, model, texts, calibration, progress, ranks);
-  if (!result.already_complete) {
+  const int64_t mtp = calibration.mtp && model.spec().mtp_layers > 0 ? 1 : 0;
+  result.complete = result.calibration.end == model.spec().blocks + mtp;
+  if (result.complete && !result.already_complete) {
     const auto copies = std::make_shared<NearestSource>(source, rotation.get());
     for (const std::string& part : parts_of(plan)) {
       if (writer.has(part)) {

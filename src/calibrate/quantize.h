@@ -21,6 +21,7 @@ struct QuantizeResult {
   CalibrationResult calibration;
   int64_t bytes_written = 0;  ///< by this process
   bool already_complete = false;
+  bool complete = false;  ///< the output is: false when the options end before the last block
 };
 
 /// Error for what calibration and deployment refuse. A killed run goes on where it was; the output

@@ -5,6 +5,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <utility>
+
 #include "quant/algorithms/algorithm.h"
 
 namespace blockptq {
@@ -20,6 +22,8 @@ class StatisticsSum {
   void add(const at::Tensor& float_TI, const at::Tensor& quant_TI, const at::Tensor& weight_T);
 
   const InputStatistics& result() const { return sum_; }
+  /// The result, to be consumed.
+  InputStatistics take() { return std::move(sum_); }
 
  private:
   bool hessian_ = true;

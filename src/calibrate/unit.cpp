@@ -57,7 +57,7 @@ at::Tensor as_written(const CalibrationContext& context, const Weight& tensor) {
 }
 
 void choose_codes(const CalibrationContext& context, const std::vector<Weight>& weights,
-                  const InputStatistics& input, std::map<std::string, QTensor>& chosen) {
+                  InputStatistics input, std::map<std::string, QTensor>& chosen) {
   // Weights with the same bits and algorithm are chosen together: they share the factor of H.
   std::map<std::pair<int, std::string>, std::vector<const Weight*>> groups;
   for (const Weight& weight : weights) {
@@ -67,12 +67,14 @@ void choose_codes(const CalibrationContext& context, const std::vector<Weight>& 
       groups[{scheme.weight_bits, rule.dump()}].push_back(&weight);
     }
   }
+  size_t left = groups.size();
   for (const auto& [key, members] : groups) {
     std::vector<at::Tensor> values;
     for (const Weight* weight : members) {
       values.push_back(weight->value);
     }
-    const auto results = algorithm_of(Json::parse(key.second))(values, key.first, input);
+    InputStatistics own = --left == 0 ? std::move(input) : input;
+    const auto results = algorithm_of(Json::parse(key.second))(values, key.first, std::move(own));
     for (size_t i = 0; i < members.size(); ++i) {
       chosen[members[i]->name] = results[i];
     }

@@ -21,9 +21,7 @@ std::unique_ptr<const Json> read_config(const std::filesystem::path& path) {
   std::error_code status;
   check(std::filesystem::exists(path, status), "{}: config.json is missing",
         path.parent_path().string());
-  const std::string text = read_file(path);
-  refuse_lfs_pointer(text, path.string());
-  auto config = std::make_unique<const Json>(parse_json(text, path.string()));
+  auto config = std::make_unique<const Json>(parse_json(read_file(path), path.string()));
   JsonView(*config, path.string()).expect_object();
   return config;
 }

@@ -25,7 +25,7 @@ namespace blockptq {
 class Checkpoint {
  public:
   /// Opens the folder and reads config.json and the headers of all shards. Error for everything
-  /// that section 1 of FORMATS.md refuses; data is checked when it is decoded.
+  /// that docs/formats.md refuses; data is checked when it is decoded.
   static Checkpoint open(const std::filesystem::path& folder);
 
   const std::filesystem::path& path() const { return path_; }

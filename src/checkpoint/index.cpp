@@ -15,7 +15,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kShardSuffix = ".safetensors";
-constexpr std::string_view kLfsStart = "version https://git-lfs.github.com/spec/";
 
 /// A name from an index is untrusted: it must stay in the folder and be of the kind we read.
 void check_shard_name(const std::string& name, const std::string& where) {
@@ -59,8 +58,10 @@ void check_all_there(const fs::path& folder, const std::set<std::string>& names)
     }
   }
   if (!missing.empty()) {
-    fail("{}: shard is missing, with {} of {} in all: a partly downloaded checkpoint?",
-         (folder / missing.front()).string(), missing.size(), names.size());
+    fail(
+        "{}: {} of {} shards are missing, this one first: a partly downloaded checkpoint; complete "
+        "the download",
+        (folder / missing.front()).string(), missing.size(), names.size());
   }
 }
 
@@ -68,8 +69,14 @@ void check_all_there(const fs::path& folder, const std::set<std::string>& names)
 std::string other_weights(const fs::path& folder) {
   std::set<std::string> suffixes;
   std::error_code status;
+  if (fs::exists(folder / "run.json", status)) {
+    return " (it is the folder of a run)";
+  }
   for (const auto& entry : fs::directory_iterator(folder, status)) {
     const std::string suffix = entry.path().extension().string();
+    if (suffix == kShardSuffix) {
+      return " (there are shards, but no index: a partly downloaded checkpoint)";
+    }
     for (const std::string_view unsafe : {".bin", ".pt", ".pth", ".ckpt", ".pkl"}) {
       if (suffix == unsafe) {
         suffixes.insert(suffix);
@@ -85,7 +92,10 @@ std::string other_weights(const fs::path& folder) {
 
 void check_folder(const fs::path& folder) {
   std::error_code status;
-  check(fs::exists(folder, status), "{}: no such folder", folder.string());
+  check(
+      fs::exists(folder, status),
+      "{}: no such folder; expected a checkpoint on this machine: download a model of a hub first",
+      folder.string());
   check(fs::is_directory(folder, status), "{}: expected a checkpoint folder, found a file",
         folder.string());
 }
@@ -113,16 +123,7 @@ void check_agreement(const WeightMap& weight_map, const fs::path& index,
 
 }  // namespace
 
-void refuse_lfs_pointer(std::string_view text, std::string_view origin) {
-  check(
-      !text.starts_with(kLfsStart),
-      "{}: a git-LFS pointer instead of the file itself, a partly downloaded checkpoint; fetch it "
-      "with 'git lfs pull'",
-      origin);
-}
-
 WeightMap parse_index(std::string_view text, std::string_view origin) {
-  refuse_lfs_pointer(text, origin);
   const Json json = parse_json(text, origin);
   const JsonView map = JsonView(json, std::string(origin)).at("weight_map");
   map.expect_object();

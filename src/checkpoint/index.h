@@ -28,7 +28,4 @@ WeightMap parse_index(std::string_view text, std::string_view origin);
 /// disagree, or two shards hold the same tensor.
 std::vector<std::unique_ptr<SafetensorsFile>> open_shards(const std::filesystem::path& folder);
 
-/// Error when `text` is a git-LFS pointer instead of the file itself.
-void refuse_lfs_pointer(std::string_view text, std::string_view origin);
-
 }  // namespace blockptq

@@ -91,7 +91,7 @@ TEST_F(FolderTest, OpensASingleFile) {
 
 TEST_F(FolderTest, RefusesDisagreement) {
   index(R"({"a":"x.safetensors"})");
-  EXPECT_THAT(message(), HasSubstr("x.safetensors: shard is missing"));
+  EXPECT_THAT(message(), HasSubstr("x.safetensors: 1 of 1 shards are missing"));
   shard("x.safetensors", {});
   EXPECT_THAT(message(), HasSubstr("tensor a: listed in x.safetensors, which lacks it"));
   shard("x.safetensors", {"a", "b"});

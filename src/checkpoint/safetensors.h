@@ -1,7 +1,7 @@
 // Reader of safetensors files: 8 bytes of little-endian header length N, N bytes of JSON, then the
 // tensors' bytes (little-endian, row-major, C order).
 //
-// The header is untrusted: everything in it is checked before it is used (FORMATS.md, section 1).
+// The header is untrusted: everything in it is checked before it is used (docs/formats.md).
 // Stricter than the format asks in one point: names with control characters are refused, since
 // names end up in messages and in terminals.
 #pragma once

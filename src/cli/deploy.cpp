@@ -15,6 +15,7 @@
 #include "checkpoint/checkpoint.h"
 #include "cli/command.h"
 #include "cli/options.h"
+#include "cli/quant_options.h"
 #include "deploy/checkpoint_writer.h"
 #include "deploy/deployed_folder.h"
 #include "models/families.h"
@@ -74,12 +75,12 @@ bool converts(const DeployArguments& args, const Checkpoint& source) {
   return !chosen && is_deployed_folder(source);
 }
 
-Recipe resolve_recipe(const DeployArguments& args) {
+Recipe resolve_recipe(const DeployArguments& args, const Model& model) {
   check(args.quant_type.empty() != args.recipe.empty(),
         "expected either --quant_type or --recipe, found {}",
         args.recipe.empty() ? "none" : "both");
   if (!args.recipe.empty()) {
-    return Recipe::load(args.recipe);
+    return load_recipe(args.recipe, model);
   }
   return args.quant_type == kFloatType ? Recipe() : Recipe::preset(args.quant_type);
 }
@@ -105,18 +106,18 @@ Json plan_json(const OutputPlan& plan, const Checkpoint& source) {
           {"tensors", plan.tensors.size()}};
 }
 
-/// Peak memory: one weight in fp32 with its integers where parameters were learned, portions
-/// otherwise, buffers on the way to the disk.
+/// Peak memory: buffers on the way to the disk, and one weight in fp32 with its integers where
+/// parameters were learned.
 int64_t planned_memory(const OutputPlan& plan, bool learned) {
-  constexpr int64_t kProgram = 400 << 20;
+  constexpr int64_t kBuffers = 64 << 20;
+  constexpr int64_t kBytesPerElement = 9;  // the weight, its clamped copy, the codes
   int64_t largest = 0;
   for (const PlannedTensor& tensor : plan.tensors) {
     if (learned && tensor.tensor.quantized()) {
       largest = std::max(largest, tensor.tensor.shape[0] * tensor.tensor.shape[1]);
     }
   }
-  constexpr int64_t kBytesPerElement = 9;  // the weight, its clamped copy, the codes
-  return kProgram + kBytesPerElement * largest;
+  return rss_bytes() + kBuffers + kBytesPerElement * largest;
 }
 
 void print_plan(const OutputPlan& plan, const Checkpoint& source, int64_t memory) {
@@ -142,7 +143,8 @@ struct Work {
 
 Work quantization(const DeployArguments& args, const Checkpoint& source, const Model& model) {
   Work work;
-  work.recipe = resolve_recipe(args).without_transforms();  // these are folded in by quantize
+  work.recipe =
+      resolve_recipe(args, model).without_transforms();  // these are folded in by quantize
   work.parameters = read_parameters(args, source);
   work.plan = plan_output(source, model, work.recipe, output_format(args.format),
                           work.parameters ? work.parameters->site_factors() : SiteFactors(),
@@ -241,8 +243,11 @@ void run_deploy(const DeployArguments& args) {
   const OutputPlan& plan = work.plan;
   warn_of_clips(plan);
   if (args.dry_run) {
-    print_plan(plan, source, planned_memory(plan, work.parameters != nullptr));
-    write_json(args.json, plan_json(plan, source));
+    const int64_t memory = planned_memory(plan, work.parameters != nullptr);
+    print_plan(plan, source, memory);
+    Json json = plan_json(plan, source);
+    json["peak_memory_bytes"] = memory;
+    write_json(args.json, json);
     return;
   }
   WriterOptions options;
@@ -272,24 +277,31 @@ std::function<void()> add_deploy(CLI::App& app) {
   app.description("Write a quantized checkpoint that serving systems load.");
   app.add_option("--input_weight_path", args->input,
                  "source checkpoint folder; a deployed one without --quant_type: its integers are "
-                 "written as they are");
+                 "written as they are")
+      ->type_name("DIR");
   app.add_option("--run", args->run,
-                 "in its place: the run folder of quantize, whose output is written again");
+                 "in its place: the run folder of quantize, whose output is written again")
+      ->type_name("DIR");
   app.add_option("--output_weight_path", args->output, "new, empty or unfinished folder")
+      ->type_name("DIR")
       ->required();
   app.add_option("--quant_type", args->quant_type, "what becomes integers, and to how many bits")
       ->check(CLI::IsMember({std::string(kFloatType), std::string("w8a8c16"), std::string("w8a8c8"),
                              std::string("w4a8c16"), std::string("w4a8c8")}));
-  app.add_option("--recipe", args->recipe, "recipe file, in the place of --quant_type");
+  app.add_option("--recipe", args->recipe, "recipe file, in the place of --quant_type")
+      ->type_name("FILE");
   app.add_flag("--clip", args->clip, "use learned parameters; implied by the options below");
   app.add_option("--mla_param_path,--mla_param_dir", args->mla_parameters,
-                 "folder of learned parameters of attention");
+                 "folder of learned parameters of attention")
+      ->type_name("DIR");
   app.add_option("--moe_param_path,--moe_param_dir", args->moe_parameters,
-                 "folder of learned parameters of experts and MLPs");
+                 "folder of learned parameters of experts and MLPs")
+      ->type_name("DIR");
   app.add_option("--format", args->format, "layout of the output")
       ->check(CLI::IsMember(output_format_names()))
       ->capture_default_str();
   app.add_option("--max_shard_size", args->max_shard_size, "e.g. 5GB; a larger tensor is a shard")
+      ->type_name("SIZE")
       ->capture_default_str();
   app.add_flag("--no_verify", args->no_verify, "do not read the output back and compare it");
   app.add_flag("--restart", args->restart,

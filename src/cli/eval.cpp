@@ -14,6 +14,7 @@
 #include "cli/job.h"
 #include "cli/options.h"
 #include "cli/pass_options.h"
+#include "cli/plan.h"
 #include "cli/quant_options.h"
 #include "eval/deployed.h"
 #include "eval/evaluate.h"
@@ -117,7 +118,7 @@ Chosen choose_arithmetic(const EvalArguments& args, const Opened& opened) {
   check(!args.fake_quant, "--fake_quant: --train_mode {} is fake quantization already", args.mode);
   const std::map<std::string, TrainMode> modes{
       {"mla", TrainMode::mla}, {"moe", TrainMode::moe}, {"block", TrainMode::block}};
-  const Recipe recipe = restrict_recipe(args.quant.resolve(), modes.at(args.mode));
+  const Recipe recipe = restrict_recipe(args.quant.resolve(*opened.model), modes.at(args.mode));
   return {fake_quant_arithmetic(opened.checkpoint, recipe, learned), args.mode,
           quant_type(recipe, *opened.model)};
 }
@@ -214,7 +215,7 @@ void run_eval(EvalArguments& args) {
 std::function<void()> add_eval(CLI::App& app) {
   auto args = std::make_shared<EvalArguments>();
   app.description("Perplexity of a checkpoint, one block at a time.");
-  app.add_option("--model", args->model, "checkpoint folder")->required();
+  app.add_option("--model", args->model, "checkpoint folder")->type_name("DIR")->required();
   args->text.add_to(app, "wikitext2_test.txt.gz", 4096);
   app.add_option("--max_chunks", args->max_chunks,
                  "evaluate at most so many sequences (default: all)")
@@ -228,23 +229,29 @@ std::function<void()> add_eval(CLI::App& app) {
       ->capture_default_str();
   args->quant.add_to(app);
   app.add_option("--mla_param_dir,--mla_param_path", args->mla_parameters,
-                 "learned parameters of attention");
+                 "learned parameters of attention")
+      ->type_name("DIR");
   app.add_option("--moe_param_dir,--moe_param_path", args->moe_parameters,
-                 "learned parameters of MLPs and experts");
+                 "learned parameters of MLPs and experts")
+      ->type_name("DIR");
   app.add_flag("--lwc", args->lwc, "of the learned parameters use those of weights (default: all)");
   app.add_flag("--lac", args->lac,
                "of the learned parameters use those of activations (default: all)");
   app.add_flag("--fake_quant", args->fake_quant,
                "of a deployed folder: not in integers, but with fake quantization");
   app.add_option("--reference", args->reference,
-                 "model to compare with: KL divergence, first choices, error of every block");
+                 "model to compare with: KL divergence, first choices, error of every block")
+      ->type_name("DIR");
   app.add_flag("--reference_fake_quant", args->reference_fake_quant,
                "the same for a deployed --reference");
   add_pass_options(app, args->eval);
   app.add_option("--output_dir", args->eval.run_folder,
-                 "keep intermediate states here, to continue from");
+                 "keep intermediate states here, to continue from")
+      ->type_name("DIR");
   app.add_option("--wikitext_final_out", args->eval.final_states,
-                 "write the final hidden states [sequence, token, hidden] here (safetensors)");
+                 "write the final hidden states [sequence, token, hidden] here (safetensors)")
+      ->type_name("FILE")
+      ->check(in_a_folder());
   app.add_flag("--dry_run", args->dry_run, "print memory, disk and bytes to read, then stop");
   add_json_option(app, args->json);
   return [args] { run_eval(*args); };

@@ -12,6 +12,7 @@
 #include "cli/job.h"
 #include "cli/options.h"
 #include "cli/pass_options.h"
+#include "cli/plan.h"
 #include "text/tokenizer.h"
 #include "text/windows.h"
 
@@ -110,13 +111,14 @@ void run_extract(ExtractArguments& args) {
 std::function<void()> add_extract(CLI::App& app) {
   auto args = std::make_shared<ExtractArguments>();
   app.description("Inputs and outputs of every block on calibration text, as files.");
-  app.add_option("--model", args->model, "checkpoint folder")->required();
+  app.add_option("--model", args->model, "checkpoint folder")->type_name("DIR")->required();
   args->text.add_to(app, "calib.jsonl.gz", 512);
   add_nsamples_option(app, args->nsamples);
   args->compute.add_to(app);
   add_pass_options(app, args->settings);
   app.add_option("--output_dir", args->settings.run_folder,
                  "write block_NNN.inputs.safetensors and block_NNN.outputs.safetensors here")
+      ->type_name("DIR")
       ->required();
   app.add_flag("--dry_run", args->dry_run, "print memory, disk and bytes to read, then stop");
   add_json_option(app, args->json);

@@ -186,7 +186,8 @@ std::function<void()> add_inspect(CLI::App& app) {
   app.description(
       "What is in a checkpoint or run folder: tensors, types, sizes, parameters per role; what ran "
       "and how far it came.");
-  app.add_option("DIR", args->folder, "checkpoint folder, or run folder of quantize or train")
+  app.add_option("DIR", args->folder, "checkpoint folder, or run folder")
+      ->type_name("")
       ->required();
   app.add_flag("--verify", args->verify, "read every tensor, compare every checksum");
   add_json_option(app, args->json);

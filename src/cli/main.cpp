@@ -2,11 +2,13 @@
 //
 // 0 done, 2 bad usage or bad input, 1 anything else, 130 / 143 stopped by a signal.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
 #include <cstdio>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/error.h"
@@ -22,16 +24,36 @@ namespace {
 struct CommandRow {
   const char* name;
   AddCommand add;
+  bool plans;  ///< has --dry_run
 };
 
 constexpr std::array kCommands{
-    CommandRow{"quantize", &add_quantize}, CommandRow{"train", &add_train},
-    CommandRow{"deploy", &add_deploy},     CommandRow{"eval", &add_eval},
-    CommandRow{"inspect", &add_inspect},   CommandRow{"report", &add_report},
-    CommandRow{"extract", &add_extract},
+    CommandRow{"quantize", &add_quantize, true}, CommandRow{"extract", &add_extract, true},
+    CommandRow{"train", &add_train, true},       CommandRow{"eval", &add_eval, true},
+    CommandRow{"deploy", &add_deploy, true},     CommandRow{"inspect", &add_inspect, false},
+    CommandRow{"report", &add_report, false},
 };
 
+constexpr const char* kFooter =
+    "`blockptq plan COMMAND ...` is `blockptq COMMAND ... --dry_run`: what it would take.\n"
+    "Options may be written with - or _. Sizes: bytes, or as 16GB, 512MiB.\n"
+    "Exit codes: 0 done, 2 bad usage or bad input, 1 anything else, 130 and 143 stopped by a "
+    "signal, with the work so far kept.";
+
+/// Error unless `name` is a command, and one with --dry_run where that is wanted.
+void check_command(const std::string& name, bool plans) {
+  std::vector<std::string_view> names;
+  for (const CommandRow& row : kCommands) {
+    if (row.plans || !plans) {
+      names.emplace_back(row.name);
+    }
+  }
+  check(std::ranges::find(names, name) != names.end(), "{} '{}', expected one of: {} (see --help)",
+        plans ? "plan: command" : "unknown command", name, fmt::join(names, ", "));
+}
+
 /// "--quant-type=x" becomes "--quant_type=x"; "plan COMMAND ..." becomes "COMMAND ... --dry_run".
+/// Error for a command that there is not.
 std::vector<std::string> normalize(int argc, char** argv) {
   std::vector<std::string> arguments(argv + 1, argv + argc);
   for (std::string& argument : arguments) {
@@ -41,9 +63,13 @@ std::vector<std::string> normalize(int argc, char** argv) {
       std::replace(argument.begin() + 2, end, '-', '_');
     }
   }
-  if (!arguments.empty() && arguments.front() == "plan") {
+  const bool plans = !arguments.empty() && arguments.front() == "plan";
+  if (plans) {
     arguments.erase(arguments.begin());
     arguments.emplace_back("--dry_run");
+  }
+  if (arguments.empty() || plans || !arguments.front().starts_with('-')) {
+    check_command(arguments.empty() ? "" : arguments.front(), plans);
   }
   std::reverse(arguments.begin(), arguments.end());  // as CLI11 takes them
   return arguments;
@@ -105,8 +131,9 @@ void install_log(const std::string& lowest) {
 int run(int argc, char** argv) {
   CLI::App app(
       "blockptq: post-training quantization of mixture-of-experts language models, block "
-      "by block.\n`blockptq plan COMMAND ...` is `blockptq COMMAND ... --dry_run`.",
+      "by block.",
       "blockptq");
+  app.footer(kFooter);
   app.set_version_flag("--version", version_text);
   app.require_subcommand(1);
   std::string log_level = "warning";

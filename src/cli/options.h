@@ -52,8 +52,18 @@ struct TextOptions {
 /// "--nsamples N" of calibration text.
 void add_nsamples_option(CLI::App& app, int64_t& nsamples);
 
+/// Where `quantize` keeps the run that writes `output`, unless it is told otherwise.
+std::filesystem::path run_folder_of(const std::filesystem::path& output);
+
 /// A file that the program ships with (data/ of the project, share/blockptq/ of an installation).
 std::filesystem::path shipped_file(const std::string& name);
+
+constexpr int64_t kMaxBlocks = 100'000;
+
+/// Numbers from `low` to `high`.
+CLI::Validator within(int64_t low, int64_t high);
+/// Files that can be there: found out before the work, not after it.
+CLI::Validator in_a_folder();
 
 /// "--json FILE".
 void add_json_option(CLI::App& app, std::filesystem::path& path);

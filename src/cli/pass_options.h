@@ -5,8 +5,6 @@
 #include <filesystem>
 #include <memory>
 
-#include "base/json.h"
-#include "calibrate/calibration_plan.h"
 #include "checkpoint/checkpoint.h"
 #include "eval/evaluate.h"
 #include "models/families.h"
@@ -24,10 +22,5 @@ struct Opened {
 
 /// The range of blocks, the MTP layer, the indexer and --restart.
 void add_pass_options(CLI::App& app, PassSettings& settings);
-
-void print_plan(const EvalPlan& plan);
-/// The memory that each of `ranks` will take.
-void print_memory(const CalibrationPlan& plan, int ranks);
-Json plan_json(const EvalPlan& plan);
 
 }  // namespace blockptq::cli

@@ -1,9 +1,12 @@
 #include "cli/quant_options.h"
 
+#include <filesystem>
 #include <set>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
+#include "base/log.h"
 
 namespace blockptq::cli {
 namespace {
@@ -19,6 +22,23 @@ Recipe with_point_bits(const Recipe& recipe, std::string_view point, int bits) {
 }
 
 }  // namespace
+
+Recipe load_recipe(const std::string& preset_or_file, const Model& model) {
+  Recipe recipe = Recipe::load(preset_or_file);
+  if (std::filesystem::exists(preset_or_file)) {
+    std::vector<std::pair<std::string, std::string>> linears;
+    for (const ModelTensor& tensor : model.tensors()) {
+      if (tensor.shape.size() == 2) {
+        linears.emplace_back(tensor.role, tensor.name);
+      }
+    }
+    for (const Json& rule : recipe.unused_rules(linears)) {
+      log(LogLevel::warning, "{}: no linear of the model matches the rule {}", preset_or_file,
+          rule.dump());
+    }
+  }
+  return recipe;
+}
 
 void QuantOptions::add_to(CLI::App& app) {
   const auto bits = [&app](const std::string& name, std::optional<int>& value,
@@ -37,17 +57,18 @@ void QuantOptions::add_to(CLI::App& app) {
   bits("--v_bits", v_bits, "bits of the value cache (default 8)", {4, 8, 16});
   app.add_option("--cls", cls, "cache: c8 (int8) or bf16 (not quantized) (default c8)")
       ->check(CLI::IsMember({"c8", "bf16"}));
-  app.add_option("--recipe", recipe, "recipe file, or a preset: w8a8c8, w8a8c16, w4a8c8, w4a8c16");
+  app.add_option("--recipe", recipe, "recipe file, or a preset: w8a8c8, w8a8c16, w4a8c8, w4a8c16")
+      ->type_name("RECIPE");
 }
 
 bool QuantOptions::given() const {
   return recipe || w_bits || a_bits || q_bits || k_bits || v_bits || cls;
 }
 
-Recipe QuantOptions::resolve() const {
+Recipe QuantOptions::resolve(const Model& model) const {
   check(!recipe || !w_bits, "--recipe and --w_bits: the recipe says how many bits; leave one out");
   Recipe result =
-      recipe ? Recipe::load(*recipe) : Recipe::preset(w_bits == 4 ? "w4a8c8" : "w8a8c8");
+      recipe ? load_recipe(*recipe, model) : Recipe::preset(w_bits == 4 ? "w4a8c8" : "w8a8c8");
   if (w_bits == kFloatBits) {
     result = result.with_weight_bits(kFloatBits);
   }

@@ -22,6 +22,9 @@ struct ReportArguments {
 };
 
 void run_report(const ReportArguments& args) {
+  const std::filesystem::path beside = run_folder_of(args.folder);
+  check(is_run_folder(args.folder), "{}: expected the folder of a run{}", args.folder.string(),
+        is_run_folder(beside) ? fmt::format("; is it {}?", beside.string()) : "");
   const RunData run = read_run(args.folder);
   const std::string command = run.description.value("command", std::string());
   check(command != "eval" && command != "extract",
@@ -45,8 +48,13 @@ void run_report(const ReportArguments& args) {
 std::function<void()> add_report(CLI::App& app) {
   auto args = std::make_shared<ReportArguments>();
   app.description("The run as one self-contained HTML page.");
-  app.add_option("RUN_DIR", args->folder, "run folder of quantize or train")->required();
-  app.add_option("--output", args->output, "HTML file to write")->required();
+  app.add_option("RUN_DIR", args->folder, "run folder of quantize or train")
+      ->type_name("")
+      ->required();
+  app.add_option("--output", args->output, "HTML file to write")
+      ->type_name("FILE")
+      ->check(in_a_folder())
+      ->required();
   add_json_option(app, args->json);
   return [args] { run_report(*args); };
 }

@@ -17,6 +17,7 @@
 #include "cli/job.h"
 #include "cli/options.h"
 #include "cli/pass_options.h"
+#include "cli/plan.h"
 #include "cli/quant_options.h"
 #include "cli/version.h"
 #include "eval/arithmetic.h"
@@ -56,35 +57,19 @@ struct TrainArguments {
     return mode == "mla" ? TrainMode::mla : mode == "moe" ? TrainMode::moe : TrainMode::block;
   }
   /// Parameters are for the weights as they are.
-  Recipe recipe() const {
-    return restrict_recipe(quant.resolve(), train_mode()).without_transforms();
+  Recipe recipe(const Model& of) const {
+    return restrict_recipe(quant.resolve(of), train_mode()).without_transforms();
   }
   StatesDump dump(const Checkpoint& checkpoint) const {
     return {data_dir, checkpoint, compute.resolve_dtype(), dense_attention, nsamples};
   }
 };
 
-void print_plan(const CalibrationPlan& plan, int ranks) {
-  print_memory(plan, ranks);
-  fmt::print(
-      "bytes to read   {}\n"
-      "disk            {} of states, and the parameters\n"
-      "units of work   {}\n",
-      format_bytes(plan.bytes_to_read), format_bytes(plan.disk_bytes), plan.units);
-}
-
-Json plan_json(const CalibrationPlan& plan) {
-  return {{"peak_memory_bytes", plan.peak_bytes()},
-          {"bytes_to_read", plan.bytes_to_read},
-          {"disk_bytes", plan.disk_bytes},
-          {"units", plan.units}};
-}
-
-Json result_json(const TrainArguments& args, const Opened& opened, const CalibrationResult& result,
-                 int64_t rss) {
+Json result_json(const TrainArguments& args, const Opened& opened, const Recipe& recipe,
+                 const CalibrationResult& result, int64_t rss) {
   return {{"model", args.model.string()},
           {"mode", args.mode},
-          {"quant_type", quant_type(args.recipe(), *opened.model)},
+          {"quant_type", quant_type(recipe, *opened.model)},
           {"data", args.data_dir.empty() ? args.text.name() : args.data_dir.string()},
           {"version", BLOCKPTQ_VERSION},
           {"units", result.units},
@@ -126,10 +111,10 @@ CalibrationText read_text(const TrainArguments& args, const Opened& opened) {
           corpus.fingerprint};
 }
 
-CalibrationOptions calibration_options(const TrainArguments& args) {
+CalibrationOptions calibration_options(const TrainArguments& args, const Recipe& recipe) {
   check(!args.batch && !args.lr, "--cali_bsz, --base_lr: only with --compat amct");
   CalibrationOptions options;
-  options.recipe = args.recipe();
+  options.recipe = recipe;
   options.type = args.compute.resolve_dtype();
   options.dense_attention = args.dense_attention;
   options.begin = args.begin;
@@ -155,13 +140,13 @@ CalibrationOptions calibration_options(const TrainArguments& args) {
   return options;
 }
 
-AmctRunOptions amct_options(const TrainArguments& args) {
+AmctRunOptions amct_options(const TrainArguments& args, const Recipe& recipe) {
   check(!args.data_dir.empty(),
         "--compat amct: expected --data_dir, the inputs of blocks that `extract` writes");
   check(!args.algorithm, "--compat amct: is an algorithm of its own; leave --algorithm out");
   AmctRunOptions options;
   AmctOptions& learn = options.learn;
-  learn.recipe = args.recipe();
+  learn.recipe = recipe;
   learn.epochs = args.epochs.value_or(learn.epochs);
   learn.base_lr = args.lr.value_or(learn.base_lr);
   learn.bsz = args.batch.value_or(learn.bsz);
@@ -184,8 +169,8 @@ struct Work {
   std::function<CalibrationResult(Ranks&, at::Device, Progress&)> run;
 };
 
-Work amct_work(const TrainArguments& args, const Opened& opened) {
-  const auto options = std::make_shared<AmctRunOptions>(amct_options(args));
+Work amct_work(const TrainArguments& args, const Opened& opened, const Recipe& recipe) {
+  const auto options = std::make_shared<AmctRunOptions>(amct_options(args, recipe));
   const auto dump = std::make_shared<StatesDump>(args.dump(opened.checkpoint));
   return {[=, &opened] { return plan_amct(opened.checkpoint, *opened.model, *dump, *options); },
           [=, &opened](Ranks& ranks, at::Device device, Progress& progress) {
@@ -195,9 +180,10 @@ Work amct_work(const TrainArguments& args, const Opened& opened) {
           }};
 }
 
-Work calibration_work(const TrainArguments& args, const Opened& opened, int job_size) {
+Work calibration_work(const TrainArguments& args, const Opened& opened, const Recipe& recipe,
+                      int job_size) {
   const auto texts = std::make_shared<std::vector<CalibrationText>>(1, read_text(args, opened));
-  const auto options = std::make_shared<CalibrationOptions>(calibration_options(args));
+  const auto options = std::make_shared<CalibrationOptions>(calibration_options(args, recipe));
   options->ranks = job_size;
   return {
       [=, &opened] { return plan_calibration(opened.checkpoint, *opened.model, *texts, *options); },
@@ -212,12 +198,13 @@ void run_train(TrainArguments& args) {
   args.compute.apply_threads();
   Job job(args.compute);
   const Opened opened(args.model);
-  const Work work =
-      args.compat.empty() ? calibration_work(args, opened, job.size()) : amct_work(args, opened);
+  const Recipe recipe = args.recipe(*opened.model);
+  const Work work = args.compat.empty() ? calibration_work(args, opened, recipe, job.size())
+                                        : amct_work(args, opened, recipe);
   if (args.dry_run) {
     const CalibrationPlan plan = work.plan();
-    print_plan(plan, job.size());
-    write_json(args.json, plan_json(plan));
+    print_plan(plan, nullptr, job.size());
+    write_json(args.json, plan_json(plan, nullptr));
     return;
   }
   CalibrationResult result;
@@ -232,7 +219,7 @@ void run_train(TrainArguments& args) {
   const int64_t rss = maximum(job.processes(), peak_rss_bytes());
   if (job.speaks()) {
     print_result(result, rss);
-    write_result(args.output, args.json, result_json(args, opened, result, rss));
+    write_result(args.output, args.json, result_json(args, opened, recipe, result, rss));
   }
 }
 
@@ -273,9 +260,10 @@ void add_learning_options(CLI::App& app, TrainArguments& args) {
 std::function<void()> add_train(CLI::App& app) {
   auto args = std::make_shared<TrainArguments>();
   app.description("Learn quantization parameters from calibration text, block by block.");
-  app.add_option("--model", args->model, "checkpoint folder")->required();
+  app.add_option("--model", args->model, "checkpoint folder")->type_name("DIR")->required();
   app.add_option("--output_dir", args->output,
                  "run folder: quant_parameters_N.safetensors, journal, states to continue from")
+      ->type_name("DIR")
       ->required();
   app.add_option("--train_mode", args->mode, "mla: attention, moe: MLPs and experts, block: both")
       ->check(CLI::IsMember({"mla", "moe", "block"}))
@@ -284,7 +272,8 @@ std::function<void()> add_train(CLI::App& app) {
   add_learning_options(app, *args);
   args->text.add_to(app, "calib.jsonl.gz", 512);
   auto* data_dir = app.add_option("--data_dir", args->data_dir,
-                                  "folder that `extract` filled, in the place of --data");
+                                  "folder that `extract` filled, in the place of --data")
+                       ->type_name("DIR");
   for (const char* option : {"--data", "--data_format", "--seq_len"}) {
     data_dir->excludes(app.get_option(option));
   }
@@ -295,10 +284,11 @@ std::function<void()> add_train(CLI::App& app) {
   app.add_flag("--dense_attention", args->dense_attention,
                "ignore the indexer: every query sees all earlier keys");
   app.add_option("--begin,--start_block_idx", args->begin, "first block; not 0: with --data_dir")
-      ->check(CLI::Range(int64_t{0}, int64_t{100000}));
+      ->check(within(0, kMaxBlocks))
+      ->capture_default_str();
   app.add_option("--end,--end_block_idx", args->end,
-                 "one past the last block (default: the last; the MTP layer counts after it)")
-      ->check(CLI::Range(int64_t{1}, int64_t{100000}));
+                 "one past the last block; MTP layers count after it (default: all)")
+      ->check(within(1, kMaxBlocks));
   app.add_flag("--restart", args->restart,
                "throw earlier work in --output_dir away instead of continuing");
   app.add_flag("--dry_run", args->dry_run, "print memory, disk and bytes to read, then stop");

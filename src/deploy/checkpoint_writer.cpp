@@ -92,7 +92,7 @@ CheckpointWriter::CheckpointWriter(const Checkpoint& source, const OutputPlan& p
       folder_((check(!std::filesystem::exists(folder) ||
                          !std::filesystem::equivalent(folder, source.path()),
                      "{}: the output folder is the source", folder.string()),
-               folder),
+               check_small_files(source.path()), folder),
               run_json(source, plan, recipe, options_), options_.restart) {
   for (const PlannedShard& shard : plan_.shards) {
     if (const Json* finished = folder_.finished(shard.name)) {

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "checkpoint/index.h"
 #include "checkpoint/verify_folder.h"
 
@@ -50,6 +51,18 @@ void remove_file(const std::filesystem::path& path) {
 }
 
 }  // namespace
+
+void check_small_files(const std::filesystem::path& source) {
+  for (const auto& entry : std::filesystem::directory_iterator(source)) {
+    if (is_small_file(entry)) {
+      refuse_lfs_pointer(read_file(entry.path()), entry.path().string());
+    }
+  }
+  if (!std::filesystem::exists(source / "tokenizer.json")) {
+    log(LogLevel::warning, "{}: no tokenizer.json: what is written from it will have none either",
+        source.string());
+  }
+}
 
 OutputFolder::OutputFolder(std::filesystem::path folder, Json run, bool restart)
     : folder_(made(std::move(folder))), run_(std::move(run)) {
@@ -159,17 +172,6 @@ void OutputFolder::complete_with(const std::filesystem::path& source, const Json
   remove_file(folder_ / kJournal);
   remove_file(folder_ / kLock);
   complete_ = true;
-}
-
-int64_t free_bytes(std::filesystem::path folder) {
-  folder = std::filesystem::absolute(folder).lexically_normal();
-  while (!std::filesystem::exists(folder) && folder.has_relative_path()) {
-    folder = folder.parent_path();
-  }
-  std::error_code status;
-  const auto space = std::filesystem::space(folder, status);
-  check(!status, "{}: cannot tell the free space: {}", folder.string(), status.message());
-  return static_cast<int64_t>(space.available);
 }
 
 }  // namespace blockptq

@@ -16,6 +16,10 @@
 
 namespace blockptq {
 
+/// What will be copied from `source`: Error for a file that is a git-LFS pointer, a warning when
+/// there is no tokenizer.
+void check_small_files(const std::filesystem::path& source);
+
 class OutputFolder {
  public:
   /// Creates, continues or (`restart`) empties the folder. `run` says what is written from what;
@@ -45,8 +49,5 @@ class OutputFolder {
   std::map<std::string, Json> finished_;
   bool complete_ = false;
 };
-
-/// Bytes that can still be written where `folder` is (or will be).
-int64_t free_bytes(std::filesystem::path folder);
 
 }  // namespace blockptq

@@ -16,6 +16,7 @@
 #include "eval/expert_exchange.h"
 #include "eval/gather_states.h"
 #include "eval/head.h"
+#include "eval/memory.h"
 #include "run/run_folder.h"
 
 namespace blockptq {
@@ -23,7 +24,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int64_t kRuntimeBytes = int64_t{384} << 20;  // libraries, tokenizer, text
 constexpr int64_t kMinWorkspace = int64_t{32} << 20;
 constexpr int64_t kMaxWorkspace = int64_t{256} << 20;
 constexpr std::chrono::seconds kSaveInterval{60};
@@ -71,6 +71,23 @@ void check_comparable(const Subject& subject, const Subject& reference) {
   check_equal("blocks", a.blocks, b.blocks);
   check_equal("hidden size", a.hidden_size, b.hidden_size);
   check_equal("vocabulary", a.vocab_size, b.vocab_size);
+}
+
+/// Adds the weights of one of the models.
+void plan_weights(const Subject& subject, const Route& route, const PassSettings& settings,
+                  EvalPlan& plan) {
+  const auto pieces = route_pieces(subject.model, route, settings.type);
+  const PieceLoader loader(subject.checkpoint, settings.type, settings.device,
+                           subject.arithmetic.transform, subject.arithmetic.integers);
+  plan.bytes_to_read += stored_bytes(subject.checkpoint, pieces);
+  plan.weights_bytes += held_bytes(loader, pieces);
+  int64_t largest = 0;
+  for (const PieceSpec& piece : pieces) {
+    largest = std::max(largest, largest_matrix(piece));
+  }
+  if (subject.arithmetic.transform) {  // a weight in fp32 on its way to what takes its place
+    plan.weights_bytes += 3 * largest * int64_t{sizeof(float)};
+  }
 }
 
 /// One evaluation in progress.
@@ -324,10 +341,6 @@ EvalPlan plan_evaluation(const Subject& subject, const Subject* reference, int64
                          int64_t seq_len, const PassSettings& settings) {
   const Model& model = subject.model;
   const Route route = make_route(model, settings);
-  const auto pieces = route_pieces(model, route, settings.type);
-  const PieceLoader loader(subject.checkpoint, settings.type, settings.device,
-                           subject.arithmetic.transform, subject.arithmetic.integers);
-  const int64_t passes = reference == nullptr ? 1 : 2;
   if (reference != nullptr) {
     check_comparable(subject, *reference);
     check(settings.run_folder.empty() && settings.begin == 0,
@@ -339,31 +352,37 @@ EvalPlan plan_evaluation(const Subject& subject, const Subject* reference, int64
   const int64_t sequence_bytes =
       seq_len * model.spec().hidden_size * static_cast<int64_t>(at::elementSize(settings.type));
   const int64_t sequences = ceil_div(windows, int64_t{settings.ranks});  // of a rank
-  plan.states_bytes = 2 * sequences * sequence_bytes * passes;
+  // A block with experts adds to one model's states at a time.
+  plan.states_bytes = (reference == nullptr ? 2 : 3) * sequences * sequence_bytes;
   plan.disk_bytes = settings.run_folder.empty() ? 0 : 2 * windows * sequence_bytes;
   if (settings.ranks > 1) {  // rank 0 gathers the states that it writes
     const int64_t gathered = settings.run_folder.empty() ? 0 : windows * sequence_bytes;
     plan.exchange_bytes = std::max(3 * exchanged_rows(sequences) * sequence_bytes, gathered);
   }
-  plan.runtime_bytes = kRuntimeBytes;
+  plan.program_bytes = program_bytes();
   plan.blocks = route.end - route.begin;
-  plan.bytes_to_read = stored_bytes(subject.checkpoint, pieces);
+  plan_weights(subject, route, settings, plan);
   if (reference != nullptr) {
-    plan.bytes_to_read +=
-        stored_bytes(reference->checkpoint, route_pieces(reference->model, route, settings.type));
-  }
-  for (const PieceSpec& piece : pieces) {
-    plan.weights_bytes = std::max(plan.weights_bytes, 2 * passes * loader.loaded_bytes(piece));
+    plan_weights(*reference, route, settings, plan);
   }
   const int64_t fixed =
-      plan.states_bytes + plan.weights_bytes + plan.exchange_bytes + kRuntimeBytes;
+      plan.states_bytes + plan.weights_bytes + plan.exchange_bytes + plan.program_bytes;
   const int64_t room = settings.max_memory > 0 ? settings.max_memory - fixed : kMaxWorkspace;
   check(room >= kMinWorkspace,
         "--max_memory {}: expected at least {} ({} hidden states, {} weights, {} for the program)",
         format_bytes(settings.max_memory), format_bytes(fixed + kMinWorkspace),
         format_bytes(plan.states_bytes + plan.exchange_bytes), format_bytes(plan.weights_bytes),
-        format_bytes(kRuntimeBytes));
+        format_bytes(plan.program_bytes));
   plan.workspace_bytes = std::min(room, kMaxWorkspace);
+  const PassShape shape{seq_len,
+                        sequences * seq_len,
+                        expert_slice_tokens(model.spec(), plan.workspace_bytes),
+                        static_cast<int64_t>(at::elementSize(settings.type)),
+                        plan.workspace_bytes,
+                        reference != nullptr};
+  for (const PieceSpec& piece : route_pieces(model, route, settings.type)) {
+    plan.temporary_bytes = std::max(plan.temporary_bytes, temporary_bytes(piece, shape));
+  }
   return plan;
 }
 

@@ -1,5 +1,5 @@
 // Perplexity of a checkpoint on token windows, block by block: every weight is read once, and
-// memory holds the hidden states of the text and a few pieces of one block (METHOD.md 5).
+// memory holds the hidden states of the text and a few pieces of one block.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -58,18 +58,18 @@ struct EvalResult {
 
 /// What an evaluation will take.
 struct EvalPlan {
-  int64_t states_bytes = 0;     ///< hidden states, twice
+  int64_t states_bytes = 0;     ///< hidden states, and what a block adds to them
   int64_t weights_bytes = 0;    ///< largest weights held at a time
   int64_t exchange_bytes = 0;   ///< tokens on their way between ranks
-  int64_t workspace_bytes = 0;  ///< temporaries
+  int64_t temporary_bytes = 0;  ///< what comes and goes
+  int64_t program_bytes = 0;    ///< libraries, tokenizer, text
+  int64_t workspace_bytes = 0;  ///< bound of attention's temporaries
   int64_t bytes_to_read = 0;
   int64_t disk_bytes = 0;  ///< states in the run folder
   int64_t blocks = 0;
 
-  int64_t runtime_bytes = 0;  ///< libraries, tokenizer, text
-
   int64_t peak_bytes() const {
-    return states_bytes + weights_bytes + exchange_bytes + workspace_bytes + runtime_bytes;
+    return states_bytes + weights_bytes + exchange_bytes + temporary_bytes + program_bytes;
   }
 };
 

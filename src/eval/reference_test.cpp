@@ -183,7 +183,7 @@ TEST_P(Reference, SameLossesWithLittleMemory) {
   const EvalPlan plan =
       plan_evaluation({*checkpoint_, *model_, float_arithmetic()}, nullptr, 1, length, {});
   EvalOptions options;
-  options.max_memory = plan.peak_bytes() - plan.workspace_bytes + (int64_t{64} << 20);
+  options.max_memory = plan.peak_bytes() - plan.temporary_bytes + (int64_t{64} << 20);
   const EvalResult small = run(windows, options);
   EXPECT_LE(mean_difference(small.losses_CL[0], run(windows, {}).losses_CL[0]), 1e-6);
 }

@@ -229,12 +229,20 @@ Piece PieceLoader::load(const PieceSpec& spec) {
   return piece;
 }
 
+int64_t held_bytes(const PieceLoader& loader, const std::vector<PieceSpec>& specs) {
+  int64_t most = 0;
+  for (const PieceSpec& spec : specs) {
+    const int64_t bytes = loader.loaded_bytes(spec);
+    const bool expert = spec.tensors.front().spec.unit == Unit::expert;
+    most = std::max(most, bytes + (expert ? bytes : bytes / 2));
+  }
+  return most;
+}
+
 PieceStream::PieceStream(PieceLoader& loader, std::vector<PieceSpec> specs)
-    : loader_(loader), specs_(std::move(specs)) {
+    : loader_(loader), specs_(std::move(specs)), limit_(held_bytes(loader, specs_)) {
   for (const PieceSpec& spec : specs_) {
     bytes_.push_back(loader_.loaded_bytes(spec));
-    const bool expert = spec.tensors.front().spec.unit == Unit::expert;
-    limit_ = std::max(limit_, bytes_.back() + (expert ? bytes_.back() : bytes_.back() / 2));
   }
   thread_ = std::thread([this] { run(); });
 }

@@ -118,9 +118,12 @@ class PieceLoader {
   BufferPool pool_;
 };
 
+/// Bytes of the pieces that a stream of `specs` holds together at most: one and a half times the
+/// largest, or two experts.
+int64_t held_bytes(const PieceLoader& loader, const std::vector<PieceSpec>& specs);
+
 /// Loads pieces one after the other on a thread of its own, one ahead of the consumer as far as
-/// memory allows: the pieces held together never exceed one and a half times the largest, or two
-/// experts.
+/// held_bytes allows.
 class PieceStream {
  public:
   PieceStream(PieceLoader& loader, std::vector<PieceSpec> specs);
@@ -140,7 +143,7 @@ class PieceStream {
   PieceLoader& loader_;
   std::vector<PieceSpec> specs_;
   std::vector<int64_t> bytes_;
-  int64_t limit_ = 0;
+  int64_t limit_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::optional<Piece> ready_;

@@ -173,10 +173,27 @@ Recipe Recipe::load(const std::string& preset_or_file) {
   return preset(preset_or_file);
 }
 
+bool Recipe::Rule::matches(std::string_view role, std::string_view name) const {
+  return any_matches(roles, role) && any_matches(names, name);
+}
+
+std::vector<Json> Recipe::unused_rules(
+    const std::vector<std::pair<std::string, std::string>>& linears) const {
+  std::vector<Json> unused;
+  for (const Rule& rule : rules_) {
+    if (std::none_of(linears.begin(), linears.end(), [&](const auto& linear) {
+          return rule.matches(linear.first, linear.second);
+        })) {
+      unused.push_back(rule.settings);
+    }
+  }
+  return unused;
+}
+
 LinearScheme Recipe::linear(std::string_view role, std::string_view name) const {
   LinearScheme scheme;
   for (const Rule& rule : rules_) {
-    if (any_matches(rule.roles, role) && any_matches(rule.names, name)) {
+    if (rule.matches(role, name)) {
       scheme.weight_bits = rule.settings.value("weight_bits", scheme.weight_bits);
       scheme.activation_bits = rule.settings.value("activation_bits", scheme.activation_bits);
       scheme.algorithm = rule.settings.value("algorithm", scheme.algorithm);

@@ -17,6 +17,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/json.h"
@@ -60,6 +61,9 @@ class Recipe {
   static Recipe preset(std::string_view name);
 
   LinearScheme linear(std::string_view role, std::string_view name) const;
+  /// Its rules (as in "linears") that match none of these linears, each a role and a name.
+  std::vector<Json> unused_rules(
+      const std::vector<std::pair<std::string, std::string>>& linears) const;
   /// `point`: kv_latent, indexer_query, indexer_key, key_cache or value_cache.
   CacheScheme cache(std::string_view point) const;
 
@@ -84,6 +88,8 @@ class Recipe {
     std::vector<std::string> roles;
     std::vector<std::string> names;
     Json settings;
+
+    bool matches(std::string_view role, std::string_view name) const;
   };
 
   Json json_;

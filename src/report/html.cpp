@@ -48,6 +48,17 @@ std::string embed_json(const Json& json) {
   return result;
 }
 
+namespace {
+
+/// Small changes with more digits; never "-0".
+std::string percent_text(double percent) {
+  const int digits = std::abs(percent) < 1 ? 2 : 1;
+  const std::string text = fmt::format("{:.{}f} %", percent, digits);
+  return text == "-0.00 %" ? "0.00 %" : text;
+}
+
+}  // namespace
+
 std::string show(const Json& number, Show how) {
   if (number.is_null()) {
     return "NaN";
@@ -60,7 +71,7 @@ std::string show(const Json& number, Show how) {
     case Show::count:
       return format_count(number.get<int64_t>());
     case Show::percent:
-      return fmt::format("{:.1f} %", 100 * value);
+      return percent_text(100 * value);
     case Show::ratio:
       return fmt::format("{:.3f}", value);
     case Show::seconds:

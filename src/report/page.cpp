@@ -25,10 +25,19 @@ std::string section(const char* id, const char* title, const char* lead, const s
                      title, lead, body);
 }
 
+/// A SHA-256 by its first digits, anything else as it is.
+std::string shortened(const std::string& text) {
+  constexpr size_t kDigits = 64;
+  constexpr size_t kShown = 12;
+  const bool hash =
+      text.size() == kDigits && text.find_first_not_of("0123456789abcdef") == std::string::npos;
+  return hash ? text.substr(0, kShown) + "…" : text;
+}
+
 /// A value in words: elements and members one after the other.
 std::string words(const Json& json) {
   if (json.is_string()) {
-    return json.get<std::string>();
+    return shortened(json.get<std::string>());
   }
   if (!json.is_structured()) {
     return json.dump();
@@ -98,7 +107,8 @@ std::string tiles(const Json& data) {
   if (data["sizes"].contains("output_share")) {
     html += tile("Size", value("/sizes/output_share", Show::percent),
                  value("/sizes/output_bytes", Show::bytes) + " of " +
-                     value("/sizes/checkpoint_bytes", Show::bytes));
+                     value("/sizes/checkpoint_bytes", Show::bytes) + "; in BF16 it would be " +
+                     value("/sizes/bf16_bytes", Show::bytes));
   }
   const bool ended = data["times"].contains("total");
   return html + tile("Time", value(ended ? "/times/total" : "/times/blocks", Show::seconds),
@@ -269,6 +279,8 @@ std::string sizes(const Json& data) {
                  pairs({{"source checkpoint", value("checkpoint_bytes", Show::bytes)},
                         {"quantized checkpoint", value("output_bytes", Show::bytes)},
                         {"quantized / source", value("output_share", Show::percent)},
+                        {"all weights in BF16", value("bf16_bytes", Show::bytes)},
+                        {"quantized / BF16", value("bf16_share", Show::percent)},
                         {"read from the source", value("bytes_read", Show::bytes)},
                         {"read / source", value("read_share", Show::percent)},
                         {"peak memory", value("peak_rss_bytes", Show::bytes)}}) +
@@ -285,9 +297,10 @@ std::string times(const Json& data) {
                 {{"how many", "count", Show::count}, {"time", "seconds", Show::seconds}}));
 }
 
-/// Every member of an object as name and value.
-std::string members(const Json& object, std::initializer_list<const char*> hidden) {
-  std::vector<std::pair<std::string, std::string>> rows;
+using Rows = std::vector<std::pair<std::string, std::string>>;
+
+/// Adds every member of an object as name and value.
+void add_members(const Json& object, std::initializer_list<const char*> hidden, Rows& rows) {
   for (const auto& [key, value] : object.items()) {
     bool shown = !value.is_null();
     for (const char* name : hidden) {
@@ -297,6 +310,11 @@ std::string members(const Json& object, std::initializer_list<const char*> hidde
       rows.emplace_back(escape_html(key), text_of(value));
     }
   }
+}
+
+std::string members(const Json& object) {
+  Rows rows;
+  add_members(object, {}, rows);
   return pairs(rows);
 }
 
@@ -307,11 +325,11 @@ std::string recipe(const Json& data) {
   const Json cache = recipe.is_object() ? recipe.value("cache", Json::object()) : Json::object();
   std::string rules;
   for (const Json& rule : linears) {
-    rules += "<li>" + members(rule, {}) + "</li>";
+    rules += "<li>" + members(rule) + "</li>";
   }
   return section("recipe", "Recipe", "Rules for linears, of which later ones win; cache points.",
                  "<ol class=\"rules\">" + rules + "</ol>" +
-                     (cache.is_object() ? members(cache, {}) : "") +
+                     (cache.is_object() ? members(cache) : "") +
                      "<details><summary>As JSON</summary><pre>" +
                      escape_html(recipe.dump(2, ' ', false, Json::error_handler_t::replace)) +
                      "</pre></details>");
@@ -319,12 +337,15 @@ std::string recipe(const Json& data) {
 
 std::string environment(const Json& data) {
   const Json& result = data["result"];
-  const Json environment = result.value("environment", Json::object());
-  return section("environment", "Run and environment", "From run.json and result.json.",
-                 members(data["run"], {"recipe"}) +
-                     members(result, {"recipe", "environment", "seconds", "peak_rss_bytes",
-                                      "bytes_read", "checkpoint_bytes", "output_bytes"}) +
-                     (environment.is_object() ? members(environment, {}) : ""));
+  Rows rows;
+  add_members(result,
+              {"recipe", "environment", "seconds", "peak_rss_bytes", "bytes_read", "bytes_written",
+               "checkpoint_bytes", "output_bytes", "parameters"},
+              rows);
+  add_members(data["run"], {"recipe", result.contains("model") ? "model" : ""}, rows);
+  add_members(result.value("environment", Json::object()), {"dtype"}, rows);
+  return section("environment", "Run and environment", "From result.json and run.json.",
+                 pairs(rows));
 }
 
 }  // namespace

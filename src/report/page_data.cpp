@@ -218,7 +218,12 @@ Json sizes_json(const Json& result) {
       json[name] = json[numerator].get<double>() / json[denominator].get<double>();
     }
   };
+  if (const auto count = result.find("parameters");
+      count != result.end() && count->is_number_integer()) {
+    json["bf16_bytes"] = 2 * count->get<int64_t>();
+  }
   ratio("output_share", "output_bytes", "checkpoint_bytes");
+  ratio("bf16_share", "output_bytes", "bf16_bytes");
   ratio("read_share", "bytes_read", "checkpoint_bytes");
   return json;
 }

@@ -56,6 +56,28 @@ TEST_F(RunFolderTest, RefusesAnotherRunAndNamesTheKey) {
   EXPECT_EQ(refusal({{"model", "a"}, {"text", "t"}}), "");
 }
 
+TEST_F(RunFolderTest, NamesThePlaceWhereALongValueDiffers) {
+  const Json rule{{"role", "expert.*"}, {"weight_bits", 4}};
+  const Json other{{"role", "expert.*"}, {"weight_bits", 8}};
+  { const RunFolder run(folder_, {{"recipe", {{"linears", {rule}}}}}, false); }
+  const std::string text = refusal({{"recipe", {{"linears", {other}}}}});
+  EXPECT_THAT(text,
+              testing::HasSubstr("recipe/linears/0/weight_bits: the folder holds a run with 4"));
+  EXPECT_THAT(text, testing::HasSubstr("this one has 8"));
+  EXPECT_THAT(refusal({{"recipe", {{"linears", {rule, other}}}}}),
+              testing::HasSubstr("the folder holds a run with none"));
+}
+
+TEST_F(RunFolderTest, AResultIsGoneWhileTheRunGoesOn) {
+  const auto result = folder_ / kResultName;
+  { const RunFolder run(folder_, {{"model", "a"}}, false); }
+  std::ofstream(result) << "{}";
+  EXPECT_NE(refusal({{"model", "b"}}), "");
+  EXPECT_TRUE(std::filesystem::exists(result));
+  const RunFolder run(folder_, {{"model", "a"}}, false);
+  EXPECT_FALSE(std::filesystem::exists(result));
+}
+
 TEST_F(RunFolderTest, RestartThrowsStatesAway) {
   {
     const RunFolder run(folder_, {{"model", "a"}}, false);

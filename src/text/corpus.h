@@ -13,7 +13,7 @@ enum class TextFormat : uint8_t {
   automatic,  // judged from the file name
   jsonl,      // one JSON object a line, whose string `text` is a document
   text,       // the file is one document
-  wikitext    // one document: the lines, joined as METHOD.md 5 (and the field) does
+  wikitext    // one document: the lines, joined as the field does (docs/evaluation.md)
 };
 
 /// "auto", "jsonl", "text" or "wikitext", as --data_format takes them; Error for anything else.

@@ -41,6 +41,10 @@ struct Tokenizer::Encoding {
 Tokenizer Tokenizer::load(const std::filesystem::path& folder) {
   const std::filesystem::path file = folder / "tokenizer.json";
   const std::filesystem::path config = folder / "tokenizer_config.json";
+  check(is_there(file),
+        "{}: the tokenizer is missing; expected tokenizer.json beside the weights: fetch it from "
+        "where they come from",
+        file.string());
   const std::string config_text = is_there(config) ? read_file(config) : "";
   return parse(read_file(file), config_text, file.string());
 }

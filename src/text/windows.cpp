@@ -43,7 +43,7 @@ TokenWindows evaluation_windows(const Corpus& corpus, const Tokenizer& tokenizer
   TokenWindows windows = cut_windows(corpus, tokenizer, vocab_size, seq_len,
                                      max_windows.value_or(std::numeric_limits<int64_t>::max()));
   check(windows.count() > 0,
-        "{}: {} tokens, expected at least one sequence of {}: use a smaller seq_len or more text",
+        "{}: {} tokens, expected at least one sequence of {}: use more text or shorter sequences",
         corpus.path, windows.total_tokens, seq_len);
   return windows;
 }
@@ -54,7 +54,8 @@ TokenWindows calibration_windows(const Corpus& corpus, const Tokenizer& tokenize
   check(nsamples > 0, "nsamples: expected at least 1, found {}", nsamples);
   TokenWindows windows = cut_windows(corpus, tokenizer, vocab_size, seq_len, nsamples);
   check(windows.count() == nsamples,
-        "{}: {} tokens make {} sequences of {}, expected {}: use more text or a smaller nsamples",
+        "{}: {} tokens make {} sequences of {}, expected {}: use more text, or fewer or shorter "
+        "sequences",
         corpus.path, windows.total_tokens, windows.count(), seq_len, nsamples);
   return windows;
 }

@@ -26,10 +26,11 @@ struct InputStatistics {
 };
 
 /// Codes of weights [O, I] of any floating type that see the same input (gate and up), so that what
-/// is computed from its statistics is computed once. One result per weight, in order. Error for
-/// weights or statistics that are not finite.
+/// is computed from its statistics is computed once. One result per weight, in order. Statistics
+/// that were moved in are freed as soon as they are used: they may be larger than everything else.
+/// Error for weights or statistics that are not finite.
 using Algorithm = std::function<std::vector<QTensor>(at::ArrayRef<at::Tensor> weights_OI, int bits,
-                                                     const InputStatistics& input)>;
+                                                     InputStatistics input)>;
 
 /// Error unless w is finite.
 void check_weight(const at::Tensor& w_OI);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "base/error.h"
 #include "quant/algorithms/gptq.h"
@@ -50,8 +51,8 @@ Algorithm make_gptq(OptionReader& options) {
   options.read("scales", chosen.scales, 1, 1000);
   options.read("scale_range", chosen.scale_range, 0, 0.9);
   options.read("sweeps", chosen.sweeps, 0, 1000);
-  return [chosen](at::ArrayRef<at::Tensor> weights_OI, int bits, const InputStatistics& input) {
-    return gptq(weights_OI, bits, input, chosen);
+  return [chosen](at::ArrayRef<at::Tensor> weights_OI, int bits, InputStatistics input) {
+    return gptq(weights_OI, bits, std::move(input), chosen);
   };
 }
 

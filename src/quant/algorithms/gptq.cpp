@@ -4,6 +4,7 @@
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/error.h"
 #include "quant/algorithms/scale_search.h"
@@ -132,7 +133,7 @@ void for_slabs(const at::Tensor& w_OI, int64_t scales, const Work& work) {
 
 }  // namespace
 
-QTensor gptq(const at::Tensor& w_OI, int bits, const at::Tensor& cross_II,
+QTensor gptq(const at::Tensor& w_OI, int bits, at::Tensor correction_OI,
              const HessianFactor& factor, const GptqOptions& options) {
   constexpr int64_t kStartSteps = 40;
   constexpr double kStartSmallest = 0.2;
@@ -140,7 +141,7 @@ QTensor gptq(const at::Tensor& w_OI, int bits, const at::Tensor& cross_II,
   check_weight(w_OI);
   BPTQ_ASSERT(w_OI.size(1) == factor.order_I.size(0) && options.scales > 0);
   const at::Tensor target_OI =
-      corrected_target(w_OI.to(at::kFloat), options.correct ? cross_II : at::Tensor(), factor);
+      corrected_target(w_OI.to(at::kFloat), std::move(correction_OI), factor);
   const at::Tensor scales_O = search_scales(
       target_OI, bits, factor.hessian_II.diagonal().contiguous(), kStartSteps, kStartSmallest);
   const at::Tensor codes_OI = at::empty(target_OI.sizes(), target_OI.options().dtype(at::kChar));
@@ -161,8 +162,8 @@ QTensor gptq(const at::Tensor& w_OI, int bits, const at::Tensor& cross_II,
   return {factor.from_order(codes_OI), scales_O, bits};
 }
 
-std::vector<QTensor> gptq(at::ArrayRef<at::Tensor> weights_OI, int bits,
-                          const InputStatistics& input, const GptqOptions& options) {
+std::vector<QTensor> gptq(at::ArrayRef<at::Tensor> weights_OI, int bits, InputStatistics input,
+                          const GptqOptions& options) {
   std::vector<at::Tensor> wide_OI;
   std::vector<int64_t> channels;
   for (const at::Tensor& w_OI : weights_OI) {
@@ -170,8 +171,16 @@ std::vector<QTensor> gptq(at::ArrayRef<at::Tensor> weights_OI, int bits,
     channels.push_back(w_OI.size(0));
   }
   // Channels do not see each other: one weight of all.
-  const QTensor all = gptq(wide_OI.size() == 1 ? wide_OI[0] : at::cat(wide_OI), bits,
-                           input.cross_II, factor_hessian(input, options.factor), options);
+  const at::Tensor w_OI = wide_OI.size() == 1 ? wide_OI[0] : at::cat(wide_OI);
+  wide_OI.clear();
+  check_statistics(input, w_OI.size(1));
+  at::Tensor correction_OI;
+  if (options.correct && input.cross_II.defined()) {
+    correction_OI = at::matmul(w_OI, input.cross_II);
+  }
+  input.cross_II.reset();
+  const QTensor all = gptq(w_OI, bits, std::move(correction_OI),
+                           factor_hessian(std::move(input), options.factor), options);
   const auto codes = all.codes_OI.split_with_sizes(channels);
   const auto scales = all.scales_O.split_with_sizes(channels);
   std::vector<QTensor> quantized;

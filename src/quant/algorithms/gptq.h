@@ -40,13 +40,14 @@ struct GptqOptions {
 };
 
 /// Codes of one weight (any floating type, on the device of the factor). Channels do not see each
-/// other. Memory on the CPU beside the factor: two copies of the weight in fp32 and 200 MB (more
-/// beyond 20000 features). Error unless w_OI is finite.
-QTensor gptq(const at::Tensor& w_OI, int bits, const at::Tensor& cross_II,
+/// other. correction_OI: as of corrected_target; consumed. Memory on the CPU beside the factor:
+/// three copies of the weight in fp32 and 300 MB (more beyond 20000 features). Error unless w_OI is
+/// finite.
+QTensor gptq(const at::Tensor& w_OI, int bits, at::Tensor correction_OI,
              const HessianFactor& factor, const GptqOptions& options);
 
 /// As Algorithm. The results are parts of one tensor of codes.
-std::vector<QTensor> gptq(at::ArrayRef<at::Tensor> weights_OI, int bits,
-                          const InputStatistics& input, const GptqOptions& options);
+std::vector<QTensor> gptq(at::ArrayRef<at::Tensor> weights_OI, int bits, InputStatistics input,
+                          const GptqOptions& options);
 
 }  // namespace blockptq

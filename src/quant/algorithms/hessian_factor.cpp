@@ -16,16 +16,18 @@ at::Tensor HessianFactor::from_order(const at::Tensor& x) const {
   return x.index_select(-1, order_I.argsort());
 }
 
-HessianFactor factor_hessian(const InputStatistics& input, const FactorOptions& options) {
-  const at::Tensor diagonal_I = input.hessian_II.diagonal();
+HessianFactor factor_hessian(InputStatistics input, const FactorOptions& options) {
+  const at::Tensor diagonal_I = input.hessian_II.diagonal().clone();
   const int64_t features = diagonal_I.size(0);
   check_statistics(input, features);
   HessianFactor factor;
   factor.order_I = options.act_order
                        ? diagonal_I.argsort(/*stable=*/true, /*dim=*/0, /*descending=*/false)
                        : at::arange(features, diagonal_I.options().dtype(at::kLong)).flip(0);
-  factor.hessian_II =
-      input.hessian_II.index_select(0, factor.order_I).index_select(1, factor.order_I);
+  at::Tensor rows_II = input.hessian_II.index_select(0, factor.order_I);
+  input.hessian_II.reset();
+  factor.hessian_II = rows_II.index_select(1, factor.order_I);
+  rows_II.reset();
   const auto mean = diagonal_I.mean().item<double>();
   if (mean == 0) {
     factor.hessian_II.fill_diagonal_(1);
@@ -40,20 +42,24 @@ HessianFactor factor_hessian(const InputStatistics& input, const FactorOptions& 
           features, factor.damping);
     factor.hessian_II.diagonal().add_((wanted - factor.damping) * mean);
     factor.damping = wanted;
+    factor.lower_II.reset();
     std::tie(factor.lower_II, error) = at::linalg_cholesky_ex(factor.hessian_II);
     wanted = std::max(4 * wanted, 1e-3);
   } while (error.item<int>() != 0);
   return factor;
 }
 
-at::Tensor corrected_target(const at::Tensor& w_OI, const at::Tensor& cross_II,
+at::Tensor corrected_target(const at::Tensor& w_OI, at::Tensor correction_OI,
                             const HessianFactor& factor) {
-  const at::Tensor ordered_OI = factor.to_order(w_OI);
-  if (!cross_II.defined()) {
-    return ordered_OI;
+  if (!correction_OI.defined()) {
+    return factor.to_order(w_OI);
   }
-  const at::Tensor right_IO = factor.to_order(at::matmul(w_OI, cross_II)).t();
-  return ordered_OI + at::cholesky_solve(right_IO, factor.lower_II).t();
+  // Not cholesky_solve, which copies the factor.
+  at::Tensor change_IO = factor.to_order(correction_OI).t();
+  correction_OI.reset();
+  change_IO = at::linalg_solve_triangular(factor.lower_II, change_IO, /*upper=*/false);
+  change_IO = at::linalg_solve_triangular(factor.lower_II.t(), change_IO, /*upper=*/true);
+  return change_IO.t().contiguous().add_(factor.to_order(w_OI));
 }
 
 }  // namespace blockptq

@@ -35,7 +35,8 @@ struct FactorOptions {
 /// Damping is raised until the factor exists (fp32 sums may be indefinite). Features that were
 /// never active keep a diagonal of the damping alone and so are rounded to nearest; a Hessian of
 /// zeros becomes the identity.
-HessianFactor factor_hessian(const InputStatistics& input, const FactorOptions& options);
+/// Of statistics that were moved in, never more than two matrices exist at a time.
+HessianFactor factor_hessian(InputStatistics input, const FactorOptions& options);
 
 /// The weight, in the order of the factor, that on the inputs x' of the quantized model comes
 /// closest to what w gives on the inputs x of the float model: the minimiser over real V of
@@ -45,8 +46,8 @@ HessianFactor factor_hessian(const InputStatistics& input, const FactorOptions& 
 /// with C the cross sums and H + lambda I the damped Hessian. The error of any V exceeds the least
 /// by (V - V*) H (V - V*)^T, so that rounding V* under H is what remains to be done. Same objective
 /// as Qronos (arXiv 2505.11695) and GPTAQ (arXiv 2504.02692), solved before rounding, not during.
-/// w itself when the cross sums are undefined. w_OI in fp32.
-at::Tensor corrected_target(const at::Tensor& w_OI, const at::Tensor& cross_II,
+/// correction_OI: w C, consumed; undefined: V = w. All in fp32.
+at::Tensor corrected_target(const at::Tensor& w_OI, at::Tensor correction_OI,
                             const HessianFactor& factor);
 
 }  // namespace blockptq

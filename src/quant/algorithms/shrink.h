@@ -12,8 +12,7 @@ namespace blockptq {
 /// alone.
 ///
 /// `block`: the sums over all its experts, of the same input (gate and up; the inputs of down have
-/// no common basis). Undefined sums are zero; the result shares no memory with the arguments.
-InputStatistics shrink(const InputStatistics& expert, const InputStatistics& block,
-                       double strength);
+/// no common basis). Undefined sums are zero. The result takes the expert's memory.
+InputStatistics shrink(InputStatistics&& expert, const InputStatistics& block, double strength);
 
 }  // namespace blockptq

@@ -1,0 +1,151 @@
+#include "calibrate/unit_memory.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+namespace blockptq {
+namespace {
+
+constexpr int64_t kFloat = sizeof(float);
+
+/// Weights that see the same input.
+struct InputGroup {
+  int64_t features = 0;
+  int64_t channels = 0;
+  int64_t weights = 0;
+  bool second_order = false;
+
+  /// H and C; then H in the order of rounding and its factor.
+  int64_t matrices() const { return 2 * features * features * kFloat; }
+};
+
+/// The weights of a piece: those in front (of the latent, of attention, or gate and up), and the
+/// last one (o_proj or down_proj), which alone sees its input.
+struct PieceWeights {
+  int64_t parameters = 0;
+  int64_t quantized = 0;
+  std::map<std::pair<bool, int64_t>, InputGroup> groups;
+
+  PieceWeights(const PieceSpec& piece, const CalibrationOptions& options) {
+    for (const TensorSlice& slice : piece.tensors) {
+      const ModelTensor& tensor = slice.spec;
+      if (tensor.shape.size() != 2 || tensor.keep_fp32) {
+        continue;
+      }
+      const int64_t elements = tensor.shape[0] * tensor.shape[1];
+      parameters += elements;
+      const LinearScheme scheme = options.recipe.linear(tensor.role, tensor.name);
+      if (scheme.weight_bits == kFloatBits) {
+        continue;
+      }
+      quantized += elements;
+      const bool last = tensor.role.ends_with("o_proj") || tensor.role.ends_with("down_proj");
+      InputGroup& group = groups[{last, tensor.shape[1]}];
+      const Json& rule = scheme.algorithm.is_null() ? options.default_algorithm : scheme.algorithm;
+      group.features = tensor.shape[1];
+      group.channels += tensor.shape[0];
+      group.weights += 1;
+      group.second_order = group.second_order || rule.value("name", "") == "gptq";
+    }
+  }
+};
+
+/// Rounding of a group, beside its matrices (quant/algorithms/gptq.h): one weight of all, its
+/// target and what that is solved from; or the target, codes, and a slab of channels under all
+/// scales, or of more channels in descent.
+int64_t rounding_bytes(const InputGroup& group) {
+  constexpr int64_t kSlab = int64_t{1} << 24;  // elements
+  constexpr int64_t kScales = 11;
+  const int64_t elements = group.channels * group.features;
+  const int64_t joined = group.weights > 1 ? kFloat * elements : 0;
+  if (!group.second_order) {
+    return joined + 2 * kFloat * elements;
+  }
+  const int64_t tried = std::min(kSlab, kScales * elements);
+  const int64_t slab = std::max(10 * tried, 18 * std::min(kSlab, elements));
+  return joined + std::max(2 * kFloat * elements, (kFloat + 1) * elements + slab);
+}
+
+/// Inputs of both models in fp32, and their difference.
+int64_t observed_bytes(int64_t tokens, int64_t features) {
+  return 4 * tokens * features * kFloat;
+}
+
+/// Takes the larger.
+void raise(UnitMemory& most, int64_t statistics, int64_t other) {
+  if (statistics + other > most.bytes()) {
+    most = {statistics, other};
+  }
+}
+
+UnitMemory attention_memory(const PieceWeights& weights, const CalibrationOptions& options,
+                            const PassShape& shape, int64_t temporary) {
+  int64_t sums = 0;
+  int64_t rounding = 0;
+  int64_t widest = 0;
+  for (const auto& [key, group] : weights.groups) {
+    sums += group.matrices();
+    rounding = std::max(rounding, rounding_bytes(group));
+    widest = std::max(widest, group.features);
+  }
+  const int64_t codes = 2 * weights.quantized;  // of plain rounding, and chosen
+  const int64_t copy = weights.parameters * shape.element_bytes;
+  UnitMemory most;
+  raise(most, sums, codes + copy + temporary + observed_bytes(shape.seq_len, widest));
+  raise(most, sums, codes + rounding);
+  raise(most, 0, codes + 2 * copy + temporary);
+  if (!options.recipe.transforms().smooth_alphas.empty()) {
+    raise(most, 0, codes + 2 * kFloat * weights.quantized + copy + temporary);
+  }
+  return most;
+}
+
+/// What the block keeps of the inputs of all its experts comes on top of an expert's.
+UnitMemory mlp_memory(const PieceWeights& weights, const CalibrationOptions& options,
+                      const PassShape& shape, int64_t temporary, int64_t tokens, bool expert) {
+  const int64_t codes = 2 * weights.quantized;
+  const int64_t copy = weights.parameters * shape.element_bytes;
+  const bool smooth = !options.recipe.transforms().smooth_alphas.empty();
+  const int64_t target = smooth ? kFloat * weights.quantized : 0;
+  int64_t block = 0;
+  int64_t widest = 0;
+  UnitMemory most;
+  for (const auto& [key, group] : weights.groups) {
+    const bool first = !key.first;
+    widest = std::max(widest, group.features);
+    block += expert && first ? group.matrices() : 0;
+    raise(most, block + group.matrices(),
+          codes + target + (first ? 0 : 2 * copy) + temporary +
+              observed_bytes(tokens, group.features));
+    raise(most, block + group.matrices(), codes + target + rounding_bytes(group));
+  }
+  raise(most, block, codes + target + 3 * copy + temporary);
+  if (options.learn_clips) {  // tokens in fp32, and weights under a clip
+    const int64_t kept = std::min(tokens, options.learn_clips->max_tokens);
+    raise(most, block,
+          codes + target + copy + kFloat * weights.quantized + observed_bytes(kept, widest));
+  }
+  return most;
+}
+
+}  // namespace
+
+UnitMemory unit_memory(const PieceSpec& piece, const CalibrationOptions& options,
+                       const PassShape& shape, int64_t observed_tokens) {
+  const PieceWeights weights(piece, options);
+  const int64_t temporary = temporary_bytes(piece, shape);
+  const int64_t observed = std::min(observed_tokens, shape.slice_tokens);
+  switch (piece.tensors.front().spec.unit) {
+    case Unit::attention:
+      return attention_memory(weights, options, shape, temporary);
+    case Unit::feed_forward:
+      return mlp_memory(weights, options, shape, temporary, observed, false);
+    case Unit::expert:
+      return mlp_memory(weights, options, shape, temporary, observed, true);
+    default:
+      return {0, temporary};
+  }
+}
+
+}  // namespace blockptq
