@@ -4,6 +4,8 @@
 #include <map>
 #include <utility>
 
+#include "calibrate/refinement.h"
+
 namespace blockptq {
 namespace {
 
@@ -101,9 +103,24 @@ UnitMemory attention_memory(const PieceWeights& weights, const CalibrationOption
   return most;
 }
 
-/// What the block keeps of the inputs of all its experts comes on top of an expert's.
+/// Tokens that the refinement of the MLP in `piece` works on.
+int64_t refined_tokens(const PieceSpec& piece, const CalibrationOptions& options) {
+  const ModelTensor& first = piece.tensors.front().spec;
+  const Json rule = options.recipe.linear(first.role, first.name).refine;
+  const Refinement refinement =
+      parse_refinement(rule.is_null() ? options.default_refinement : rule);
+  if (const auto* clips = std::get_if<ClipLearnerOptions>(&refinement)) {
+    return clips->max_tokens;
+  }
+  const auto* rounding = std::get_if<RoundLearnerOptions>(&refinement);
+  return rounding == nullptr ? 0 : rounding->max_tokens;
+}
+
+/// What the block keeps of the inputs of all its experts comes on top of an expert's. `kept`: the
+/// tokens that a refinement holds.
 UnitMemory mlp_memory(const PieceWeights& weights, const CalibrationOptions& options,
-                      const PassShape& shape, int64_t temporary, int64_t tokens, bool expert) {
+                      const PassShape& shape, int64_t temporary, int64_t tokens, int64_t kept,
+                      bool expert) {
   const int64_t codes = 2 * weights.quantized;
   const int64_t copy = weights.parameters * shape.element_bytes;
   const bool smooth = !options.recipe.transforms().smooth_alphas.empty();
@@ -121,8 +138,7 @@ UnitMemory mlp_memory(const PieceWeights& weights, const CalibrationOptions& opt
     raise(most, block + group.matrices(), codes + target + rounding_bytes(group));
   }
   raise(most, block, codes + target + 3 * copy + temporary);
-  if (options.learn_clips) {  // tokens in fp32, and weights under a clip
-    const int64_t kept = std::min(tokens, options.learn_clips->max_tokens);
+  if (kept > 0) {  // tokens in fp32, and weights under other codes
     raise(most, block,
           codes + target + copy + kFloat * weights.quantized + observed_bytes(kept, widest));
   }
@@ -136,13 +152,17 @@ UnitMemory unit_memory(const PieceSpec& piece, const CalibrationOptions& options
   const PieceWeights weights(piece, options);
   const int64_t temporary = temporary_bytes(piece, shape);
   const int64_t observed = std::min(observed_tokens, shape.slice_tokens);
+  const auto mlp = [&](bool expert) {
+    const int64_t kept = std::min(observed_tokens, refined_tokens(piece, options));
+    return mlp_memory(weights, options, shape, temporary, observed, kept, expert);
+  };
   switch (piece.tensors.front().spec.unit) {
     case Unit::attention:
       return attention_memory(weights, options, shape, temporary);
     case Unit::feed_forward:
-      return mlp_memory(weights, options, shape, temporary, observed, false);
+      return mlp(false);
     case Unit::expert:
-      return mlp_memory(weights, options, shape, temporary, observed, true);
+      return mlp(true);
     default:
       return {0, temporary};
   }
