@@ -161,6 +161,9 @@ void CalibrationRun::open_states() {
                          tensors.at(state_name(i, "quant")).to(options_.device),
                          texts_[i].calibrate});
     }
+    for (int64_t block = route_.begin; ranks_.rank() == 0 && block < *saved; ++block) {
+      folder_.remove_units(block);  // a run that was killed right after it saved states leaves them
+    }
     route_.begin = *saved;
     route_.head = route_.head && *saved <= model_.spec().blocks;
     route_.mtp = route_.mtp && *saved < route_.end;
