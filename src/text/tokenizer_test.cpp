@@ -352,7 +352,8 @@ TEST(Tokenizer, RefusesWrongTypesAndMissingFiles) {
   }
   EXPECT_ERROR(Tokenizer::parse("[]", "", "t.json"), HasSubstr("t.json: expected an object"));
   EXPECT_ERROR(Tokenizer::parse("{", "", "t.json"), HasSubstr("t.json: not valid JSON"));
-  EXPECT_ERROR(Tokenizer::load("/nowhere"), HasSubstr("/nowhere/tokenizer.json: cannot open"));
+  EXPECT_ERROR(Tokenizer::load("/nowhere"),
+               HasSubstr("/nowhere/tokenizer.json: the tokenizer is missing"));
 }
 
 // Options without effect are accepted where every byte has a piece, and refused where not.
