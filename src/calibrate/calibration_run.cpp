@@ -306,14 +306,8 @@ void CalibrationRun::measure_held_out(PieceStream& stream) {
   if (text == texts_.end()) {
     return;
   }
-  const std::vector<ModelTensor> table = model_.tensors();
-  const ModelTensor& head = head_weight(table, Unit::head);
   const auto next_tile = [&, left = head_tiles(model_, Unit::head, at::kFloat)]() mutable {
-    if (left-- == 0) {
-      return HeadTile();
-    }
-    const Weight tile{head.source(), head.role, stream.next().only()};
-    return HeadTile{tile.value.to(options_.type), as_written(context_, tile).to(options_.type)};
+    return left-- > 0 ? head_tile(context_, model_, stream.next()) : HeadTile();
   };
   const Json measured =
       blockptq::measure_held_out(states_[text - texts_.begin()], text->windows, next_tile);

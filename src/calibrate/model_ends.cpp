@@ -143,6 +143,14 @@ TextStates embed_text(const CalibrationContext& context, const Model& model,
                     device);
 }
 
+HeadTile head_tile(const CalibrationContext& context, const Model& model, const Piece& tile) {
+  const std::vector<ModelTensor> table = model.tensors();
+  const ModelTensor& head = head_weight(table, Unit::head);
+  const at::Tensor& rows_VD = tile.only();
+  return {rows_VD.to(context.type),
+          as_written(context, {head.source(), head.role, rows_VD}).to(context.type)};
+}
+
 std::optional<UnitResult> enter_mtp(const CalibrationContext& context, const Model& model,
                                     const Piece& piece, const std::vector<CalibrationText>& texts,
                                     std::vector<TextStates>& states) {

@@ -1,5 +1,5 @@
-// The ends of both models, where the vocabulary is: what enters the first block, and what enters an
-// MTP layer.
+// The ends of both models, where the vocabulary is: what enters the first block, what enters an MTP
+// layer, and the output head.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +8,7 @@
 
 #include "calibrate/block_calibrator.h"
 #include "calibrate/calibration_run.h"
+#include "calibrate/held_out.h"
 #include "calibrate/unit.h"
 #include "models/model.h"
 #include "models/piece.h"
@@ -17,6 +18,9 @@ namespace blockptq {
 /// The embeddings of a text: in the quantized model, as they are written.
 TextStates embed_text(const CalibrationContext& context, const Model& model,
                       const CalibrationText& text, at::Device device);
+
+/// A tile of the output head: rows of it in fp32.
+HeadTile head_tile(const CalibrationContext& context, const Model& model, const Piece& tile);
 
 /// Replaces the final states (normalised) of `texts` by what enters the MTP layer; `piece`: its
 /// input in fp32, as the source has it. Where the stream is rotated, returns what the quantized

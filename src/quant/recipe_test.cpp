@@ -70,6 +70,16 @@ TEST(Recipe, ChangesKeepTheRest) {
       kFloatBits);
 }
 
+TEST(Recipe, TransformsAreOffUnlessNamed) {
+  const auto transforms = [](const char* text) {
+    return Recipe::parse(parse_json(text, "recipe"), "recipe").transforms();
+  };
+  EXPECT_FALSE(transforms("{}").rotate_seed.has_value());
+  EXPECT_FALSE(transforms(R"({"transforms": {"smooth": {"alphas": [0.5]}}})").rotate_seed);
+  EXPECT_EQ(transforms(R"({"transforms": {"rotate": {"seed": 7}}})").rotate_seed, 7U);
+  EXPECT_NE(error_of(R"({"transforms": {"rotate": {}}})").find("seed"), std::string::npos);
+}
+
 TEST(Recipe, RefusesWhatItDoesNotKnow) {
   EXPECT_NE(error_of(R"({"linear": []})").find("unknown key 'linear'"), std::string::npos);
   EXPECT_NE(error_of(R"({"linears": [{"bits": 4}]})").find("linears"), std::string::npos);
