@@ -179,7 +179,7 @@ def test_damaged_states_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "named"),
     [
-        (("--nsamples", 100000), "nsamples"),
+        (("--nsamples", 100000), "expected 100000"),
         (("--begin", 4, "--end", 3), "--begin"),
         (("--end", SHIPPED_BLOCKS + 1), "--end"),
     ],

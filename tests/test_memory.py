@@ -104,7 +104,7 @@ def test_peak_memory_does_not_follow_blocks(tmp_path: Path, case: Case) -> None:
     assert many <= memory_promise(case)
 
 
-SOURCE = replace(MODEST.dims, experts=8, dense_blocks=1, intermediate=2048)
+SOURCE = replace(MODEST.dims, dense_blocks=1, intermediate=2048)
 TEXT = ("--nsamples", 4, "--seq_len", 256)
 
 

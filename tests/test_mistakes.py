@@ -92,6 +92,11 @@ def other_tokenizer(model: Path) -> None:
     def shift(tokenizer: dict) -> None:
         vocabulary = tokenizer["model"]["vocab"]
         tokenizer["model"]["vocab"] = {piece: 100_000 + number for piece, number in vocabulary.items()}
+        for token in tokenizer["added_tokens"]:
+            token["id"] += 100_000
+        for processor in tokenizer["post_processor"]["processors"]:
+            for special in processor.get("special_tokens", {}).values():
+                special["ids"] = [100_000 + number for number in special["ids"]]
 
     edit_json(model / "tokenizer.json", shift)
 
