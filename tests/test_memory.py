@@ -17,6 +17,7 @@ from make_checkpoint import PRESETS, Dims, write_checkpoint
 
 GIB = 1 << 30
 GROWTH = 1.05
+CHANCE = 16 << 20  # what the heap and the caches of libraries leave to it; one block of weights has 100 MB
 LARGE_TESTS = "BLOCKPTQ_LARGE_TESTS"
 
 
@@ -92,7 +93,7 @@ def memory_promise(case: Case) -> int:
 def test_peak_memory_does_not_follow_experts(tmp_path: Path, case: Case) -> None:
     few = peak_memory(tmp_path, case, replace(case.dims, experts=16))
     many = peak_memory(tmp_path, case, replace(case.dims, experts=64))
-    assert many <= GROWTH * few
+    assert many <= GROWTH * few + CHANCE
     assert many <= memory_promise(case)
 
 
@@ -100,7 +101,7 @@ def test_peak_memory_does_not_follow_experts(tmp_path: Path, case: Case) -> None
 def test_peak_memory_does_not_follow_blocks(tmp_path: Path, case: Case) -> None:
     few = peak_memory(tmp_path, case, replace(case.dims, blocks=case.few_blocks))
     many = peak_memory(tmp_path, case, replace(case.dims, blocks=4 * case.few_blocks))
-    assert many <= GROWTH * few
+    assert many <= GROWTH * few + CHANCE
     assert many <= memory_promise(case)
 
 

@@ -92,11 +92,6 @@ def other_tokenizer(model: Path) -> None:
     def shift(tokenizer: dict) -> None:
         vocabulary = tokenizer["model"]["vocab"]
         tokenizer["model"]["vocab"] = {piece: 100_000 + number for piece, number in vocabulary.items()}
-        for token in tokenizer["added_tokens"]:
-            token["id"] += 100_000
-        for processor in tokenizer["post_processor"]["processors"]:
-            for special in processor.get("special_tokens", {}).values():
-                special["ids"] = [100_000 + number for number in special["ids"]]
 
     edit_json(model / "tokenizer.json", shift)
 
@@ -127,7 +122,7 @@ MISTAKES = {
     "missing_index": Mistake(damaged(lambda m: (m / INDEX_NAME).unlink()), ("no index", "partly downloaded")),
     "unknown_architecture": Mistake(damaged(rename_architecture), ("gpt_neox", "expected one of", "deepseek_v32")),
     "vocabulary_mismatch": Mistake(damaged(shrink_vocabulary), ("2048", "4096", "embed_tokens")),
-    "tokenizer_of_another_model": Mistake(damaged(other_tokenizer), ("token id", "4096", "tokenizer"), READING),
+    "tokenizer_of_another_model": Mistake(damaged(other_tokenizer), ("tokenizer.json", "added_tokens", "expected 100000"), READING),
     "quant_type": Mistake(options("--quant_type", "w4a4"), ("w4a4", "w4a8c8"), WRITING),
     "recipe": Mistake(options("--recipe", "w4a8"), ("w4a8", "expected a file or one of", "w4a8c8"), CALIBRATING),
     "recipe_file": Mistake(with_text("r.json", '{"linear": []}', "--recipe"), ("r.json", "linear", "linears"), CALIBRATING),
