@@ -51,11 +51,19 @@ Refinement parse_refinement(const Json& rule) {
   return refinement;
 }
 
+Refinement refinement_of(const LinearScheme& gate, const Json& default_refinement) {
+  if (!gate.refine.is_null()) {
+    return parse_refinement(gate.refine);
+  }
+  const Refinement refinement = parse_refinement(default_refinement);
+  const bool rounding = std::holds_alternative<RoundLearnerOptions>(refinement);
+  return rounding && gate.weight_bits >= 8 ? Refinement() : refinement;
+}
+
 void refine(const CalibrationContext& context, const FakeQuantExec& quant_exec, const nn::Mlp& mlp,
             const TokenSource& tokens, UnitResult& result) {
-  const Json rule = context.recipe.linear(mlp.gate.role, mlp.gate.name).refine;
-  const Refinement refinement =
-      parse_refinement(rule.is_null() ? context.default_refinement : rule);
+  const Refinement refinement = refinement_of(context.recipe.linear(mlp.gate.role, mlp.gate.name),
+                                              context.default_refinement);
   if (const auto* clips = std::get_if<ClipLearnerOptions>(&refinement)) {
     learn_clips(context, quant_exec, mlp, tokens, *clips, result);
   }

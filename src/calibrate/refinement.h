@@ -17,8 +17,12 @@ using Refinement = std::variant<std::monostate, ClipLearnerOptions, RoundLearner
 /// of its header. Error for an unknown name or option, or a value out of range.
 Refinement parse_refinement(const Json& rule);
 
-/// Applies what the rule of gate_proj names, else the run's default. `mlp`: weights in fp32; the
-/// integers of gate, up and down in `result` are improved in place.
+/// Of an MLP with that scheme of gate_proj: what its rule names, else the run's default, but
+/// `learned_round` only below 8 bits, where rounding is what is wrong.
+Refinement refinement_of(const LinearScheme& gate, const Json& default_refinement);
+
+/// Applies it. `mlp`: weights in fp32; the integers of gate, up and down in `result` are improved
+/// in place.
 void refine(const CalibrationContext& context, const FakeQuantExec& quant_exec, const nn::Mlp& mlp,
             const TokenSource& tokens, UnitResult& result);
 

@@ -20,6 +20,20 @@ TEST(Refinement, ReadsNamesAndOptions) {
   EXPECT_EQ(rounding.passes, RoundLearnerOptions().passes);
 }
 
+TEST(Refinement, RoundingIsTheDefaultOfFewBitsOnly) {
+  const Json rounding{{"name", "learned_round"}};
+  const auto rounds = [&](int bits, const Json& refine) {
+    LinearScheme gate;
+    gate.weight_bits = bits;
+    gate.refine = refine;
+    return std::holds_alternative<RoundLearnerOptions>(refinement_of(gate, rounding));
+  };
+  EXPECT_TRUE(rounds(4, nullptr));
+  EXPECT_FALSE(rounds(8, nullptr));
+  EXPECT_TRUE(rounds(8, rounding));
+  EXPECT_FALSE(rounds(4, {{"name", "none"}}));
+}
+
 TEST(Refinement, RefusesWhatItDoesNotKnow) {
   const auto message = [](const Json& rule) -> std::string {
     try {

@@ -106,9 +106,8 @@ UnitMemory attention_memory(const PieceWeights& weights, const CalibrationOption
 /// Tokens that the refinement of the MLP in `piece` works on.
 int64_t refined_tokens(const PieceSpec& piece, const CalibrationOptions& options) {
   const ModelTensor& first = piece.tensors.front().spec;
-  const Json rule = options.recipe.linear(first.role, first.name).refine;
   const Refinement refinement =
-      parse_refinement(rule.is_null() ? options.default_refinement : rule);
+      refinement_of(options.recipe.linear(first.role, first.name), options.default_refinement);
   if (const auto* clips = std::get_if<ClipLearnerOptions>(&refinement)) {
     return clips->max_tokens;
   }

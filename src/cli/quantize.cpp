@@ -178,6 +178,7 @@ void run_quantize(QuantizeArguments& args) {
   calibration.type = args.compute.resolve_dtype();
   calibration.max_memory = args.compute.resolve_max_memory();
   calibration.command = "quantize";
+  calibration.default_refinement = {{"name", "learned_round"}};
   calibration.folder = args.work_dir.empty() ? run_folder_of(args.quantize.output) : args.work_dir;
   args.quantize.version = BLOCKPTQ_VERSION;
   const Checkpoint source = Checkpoint::open(args.model);
