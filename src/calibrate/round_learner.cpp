@@ -105,7 +105,7 @@ at::Tensor RoundLearner::descend(const Channels& channels, int bits) const {
       noise_C.div_(channels.scales_C.square()).mul_(12 * options_.damping).clamp_min_(1e-30);
   curvature_CD.add_(ridges_C.unsqueeze(1));
   const at::Tensor gradient_CT = channels.slopes_CT * channels.residual_CT;
-  const at::Tensor codes_CD = channels.codes_CD.clone();
+  at::Tensor codes_CD = channels.codes_CD.clone();
   const at::Tensor start_CD = codes_CD * channels.scales_C.unsqueeze(1);
   const kernels::CodeDescent problem{x_DT_.size(0),
                                      x_DT_.size(1),
@@ -140,7 +140,7 @@ void RoundLearner::learn(const Weight& weight, at::Tensor& output_IT) {
   const QTensor& q = chosen->second;
   const at::Tensor scales_I = q.scales_O.cpu();
   at::Tensor codes_ID = q.codes_OI.cpu().clone();
-  double error = error_DT_.square().sum(at::kDouble).item<double>();
+  auto error = error_DT_.square().sum(at::kDouble).item<double>();
   for (int64_t begin = 0; begin < all; begin += step) {
     const int64_t end = std::min(begin + step, all);
     const at::Tensor down_DC = down_DI_.slice(1, begin, end);
@@ -155,7 +155,7 @@ void RoundLearner::learn(const Weight& weight, at::Tensor& output_IT) {
     output_CT.copy_(at::matmul(codes_CD * channels.scales_C.unsqueeze(1), x_DT_));
     const at::Tensor moved_CT = hidden(begin, end).sub_(before_CT).mul_(g_T_);
     const at::Tensor error_DT = at::addmm(error_DT_, down_DC, moved_CT, 1, -1);
-    const double error_after = error_DT.square().sum(at::kDouble).item<double>();
+    const auto error_after = error_DT.square().sum(at::kDouble).item<double>();
     if (error_after < error) {
       error = error_after;
       error_DT_ = error_DT;
