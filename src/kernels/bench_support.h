@@ -17,7 +17,8 @@
 
 namespace blockptq::kernels {
 
-/// Sets the level for one benchmark; false (and the benchmark is skipped) when the CPU lacks it.
+/// Sets the level for one benchmark (see register_kernel); false (and the benchmark is skipped)
+/// when the CPU lacks it.
 inline bool use_isa(benchmark::State& state, Isa isa) {
   set_isa(isa);
   if (active_isa() != isa) {
@@ -31,12 +32,21 @@ inline const char* type_name(FloatType type) {
   return type == FloatType::f32 ? "f32" : type == FloatType::bf16 ? "bf16" : "f16";
 }
 
-/// Registers function(state, isa, arguments...), which measures its own time, as `name`.
+/// The level that the program was started with.
+inline Isa initial_isa() {
+  static const Isa isa = active_isa();
+  return isa;
+}
+
+/// Registers function(state, isa, arguments...), which measures its own time, as `name`; what runs
+/// after it has the initial level again.
 template <typename Function, typename... Arguments>
 benchmark::internal::Benchmark* register_kernel(const std::string& name, int iterations,
                                                 Function&& function, Isa isa,
                                                 Arguments... arguments) {
+  initial_isa();
   return benchmark::RegisterBenchmark(name.c_str(), function, isa, arguments...)
+      ->Teardown([](const benchmark::State& /*state*/) { set_isa(initial_isa()); })
       ->Iterations(isa == Isa::scalar ? 5 : iterations)
       ->UseManualTime()
       ->Unit(benchmark::kMillisecond);
