@@ -150,14 +150,12 @@ at::Tensor Extraction::start_states() const {
   at::Tensor whole = read_states();
   bool there = whole.defined();
   broadcast(ranks_, Channel::states, &there, sizeof(there), 0);
-  if (!there || !ranks_.shared()) {
+  if (!there) {
     return whole;
   }
-  at::Tensor part =
-      at::empty({windows_.count(), windows_.seq_len, subject_.model.spec().hidden_size},
-                at::TensorOptions(settings_.type));
-  scatter_rows(ranks_, whole, part, 0);
-  return part;
+  return own_rows(ranks_, whole,
+                  {windows_.count(), windows_.seq_len, subject_.model.spec().hidden_size},
+                  settings_.type, 0);
 }
 
 /// Whether the inputs of `block` are there, maybe as another name of the outputs of the one before.

@@ -179,15 +179,10 @@ at::Tensor Evaluation::open_states(const Json& description) {
 
 /// This rank's part of the states that enter block `saved`.
 at::Tensor Evaluation::take_states(int64_t saved) {
-  at::Tensor whole = folder_ ? folder_->load_states(saved)->at("states") : at::Tensor();
-  if (!ranks_.shared()) {
-    return whole;
-  }
-  at::Tensor part =
-      at::empty({windows_.count(), windows_.seq_len, subject_.model.spec().hidden_size},
-                at::TensorOptions(options_.type));
-  scatter_rows(ranks_, whole, part, 0);
-  return part;
+  const at::Tensor whole = folder_ ? folder_->load_states(saved)->at("states") : at::Tensor();
+  return own_rows(ranks_, whole,
+                  {windows_.count(), windows_.seq_len, subject_.model.spec().hidden_size},
+                  options_.type, 0);
 }
 
 void Evaluation::run_block(int64_t block, EvalResult& result) {

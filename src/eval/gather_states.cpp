@@ -76,4 +76,14 @@ void scatter_rows(Ranks& ranks, const at::Tensor& whole, at::Tensor& part, int r
   move_ranges(ranks, whole, part, root, /*to_root=*/false);
 }
 
+at::Tensor own_rows(Ranks& ranks, const at::Tensor& whole, at::IntArrayRef own, at::ScalarType type,
+                    int root) {
+  if (!ranks.shared()) {
+    return whole;
+  }
+  at::Tensor part = at::empty(own, at::TensorOptions(type));
+  scatter_rows(ranks, whole, part, root);
+  return part;
+}
+
 }  // namespace blockptq

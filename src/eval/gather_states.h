@@ -17,5 +17,9 @@ at::Tensor gather_rows(Ranks& ranks, const at::Tensor& part);
 /// Fills `part` (contiguous, on the CPU) with this rank's range of what `root` has; `whole` counts
 /// there only.
 void scatter_rows(Ranks& ranks, const at::Tensor& whole, at::Tensor& part, int root);
+/// This rank's range, of shape `own`, of what `root` has; `whole` itself where ranks have no
+/// ranges.
+at::Tensor own_rows(Ranks& ranks, const at::Tensor& whole, at::IntArrayRef own, at::ScalarType type,
+                    int root);
 
 }  // namespace blockptq
