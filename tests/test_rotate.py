@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from blockptq_testing.damage import edit_json
 from blockptq_testing.deployed import DeployedFolder, folder_bytes, source_values
 from blockptq_testing.layouts import Dims
 from blockptq_testing.models import SHIPPED, SHIPPED_BLOCKS
-from blockptq_testing.program import REPOSITORY, Argument, eval_json, killed_after, run_blockptq
+from blockptq_testing.program import REPOSITORY, Argument, eval_json, killed_blockptq, run_blockptq
 from blockptq_testing.ranks import run_job
 from blockptq_testing.tensorfile import Checkpoint
 from make_checkpoint import write_checkpoint
@@ -177,12 +176,13 @@ def test_a_tied_head_becomes_a_tensor_of_its_own(tmp_path: Path) -> None:
 
 def test_killed_run_and_ranks_end_with_the_same_bytes(tmp_path: Path) -> None:
     file = recipe(tmp_path / "recipe.json", ROTATE | SMOOTH)
-    start = time.monotonic()
     quantize(tmp_path / "whole", file, dtype="bf16")
-    seconds = time.monotonic() - start
     rng = random.Random(11)
     for _ in range(3):
-        killed_after(rng.uniform(0.2, 0.9) * seconds, *command(tmp_path / "killed", file, dtype="bf16"))
+        run = command(tmp_path / "killed", file, dtype="bf16")
+        assert killed_blockptq(
+            *run, run_folder=tmp_path / "killed.run", lines=rng.randrange(25), seconds=rng.uniform(0, 0.1)
+        )
     quantize(tmp_path / "killed", file, dtype="bf16")
     run_job(2, *command(tmp_path / "shared", file, dtype="bf16"))
     whole, killed, shared = (

@@ -79,16 +79,6 @@ def _wait(process: subprocess.Popen[bytes], deadline: float) -> int:
         time.sleep(0.005)
 
 
-def killed_after(seconds: float, *arguments: Argument) -> int:
-    """Exit code of a run that is killed after some seconds (or ends before)."""
-    process = subprocess.Popen([binary(), *map(str, arguments)], stdout=subprocess.DEVNULL, env=ENVIRONMENT)
-    try:
-        return process.wait(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        return process.wait()
-
-
 def journal_length(run_folder: Path) -> int:
     """How many lines the journal of a run has so far."""
     journal = run_folder / "journal.jsonl"
