@@ -14,6 +14,8 @@
 namespace blockptq {
 namespace {
 
+constexpr int64_t kCalibrationLibraries = int64_t{48} << 20;  // factors and products in fp32
+
 /// Bytes of the largest tensor of a piece.
 int64_t largest_tensor(const PieceLoader& loader, const PieceSpec& piece) {
   int64_t largest = 0;
@@ -22,8 +24,6 @@ int64_t largest_tensor(const PieceLoader& loader, const PieceSpec& piece) {
   }
   return largest;
 }
-
-constexpr int64_t kCalibrationLibraries = int64_t{48} << 20;  // factors and products in fp32
 
 std::string unit_name(const ModelTensor& tensor) {
   switch (tensor.unit) {

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "base/error.h"
+#include "calibrate/calibration_plan.h"
 #include "deploy/checkpoint_writer.h"
 #include "deploy/kept_tensors.h"
 #include "deploy/unit_source.h"
@@ -57,6 +58,7 @@ QuantizeResult quantize(const Checkpoint& source, const Model& model, const Outp
     return result;
   }
   const AbandonOnError abandon_on_error(ranks);
+  plan_calibration(source, model, texts, calibration);  // what does not fit leaves nothing behind
   WriterOptions writer_options;
   writer_options.verify = false;  // would read the source a second time
   writer_options.restart = options.calibration.restart;

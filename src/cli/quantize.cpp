@@ -192,9 +192,8 @@ void run_quantize(QuantizeArguments& args) {
       plan_output(source, *model, calibration.recipe, output_format(args.format), SiteFactors(),
                   parse_size(args.max_shard_size, "--max_shard_size"));
   const std::vector<CalibrationText> texts = read_texts(args, *model);
-  // In front of the output folder: what does not fit leaves nothing behind.
-  const CalibrationPlan needs = plan_calibration(source, *model, texts, calibration);
   if (args.dry_run) {
+    const CalibrationPlan needs = plan_calibration(source, *model, texts, calibration);
     print_plan(needs, &plan, job.size());
     write_json(args.json, plan_json(needs, &plan));
     return;
