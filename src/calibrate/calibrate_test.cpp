@@ -78,7 +78,7 @@ TEST_P(MlpUnit, IsBetterThanPlainRoundingOnTokensItDidNotSee) {
   const nn::Mlp mlp = make_mlp(32, 24);
   const at::Tensor mix = at::randn({8, 32});
   const auto source = [&](const at::Tensor& x) {
-    return TokenSource{1, [x](int64_t) { return TokenSlice{x, x, {}, true}; }};
+    return TokenSource{1, [x](int64_t) { return TokenSlice{x, x, {}, true}; }, x.size(0)};
   };
   const Recipe recipe = Recipe::preset("w4a8c8");
   const Method& method = GetParam();

@@ -35,7 +35,7 @@ TEST(LearnClips, NoChannelOfDownGetsWorse) {
   const CalibrationContext context{recipe, algorithm, at::kFloat, {}, no_refinement};
   const FakeQuantExec exec(recipe);
   const at::Tensor x = at::randn({256, 32});
-  const TokenSource tokens{1, [&](int64_t) { return TokenSlice{x, x, {}, true}; }};
+  const TokenSource tokens{1, [&](int64_t) { return TokenSlice{x, x, {}, true}; }, x.size(0)};
   UnitResult result;
   round_to_nearest(context, {mlp.down}, result.weights);
   const at::Tensor y = mlp.forward(context.float_exec, x);

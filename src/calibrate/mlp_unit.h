@@ -26,6 +26,7 @@ struct TokenSlice {
 struct TokenSource {
   int64_t slices = 0;
   std::function<TokenSlice(int64_t index)> slice;
+  int64_t tokens = 0;  ///< in the slices that calibrate
 };
 
 /// Called with the outputs of slice `index`.

@@ -35,11 +35,13 @@ class LearnRounding : public testing::Test {
     return sum.value();
   }
   void learn(int64_t tokens) {
-    const TokenSource source{1, [&](int64_t) {
+    const TokenSource source{1,
+                             [&](int64_t) {
                                return TokenSlice{x_[0].slice(0, 0, tokens),
                                                  x_[0].slice(0, 0, tokens),
                                                  g_T_.slice(0, 0, tokens), true};
-                             }};
+                             },
+                             tokens};
     learn_rounding(context_, exec_, mlp_, source, RoundLearnerOptions(), result_);
   }
 

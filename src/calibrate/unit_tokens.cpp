@@ -2,8 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
-#include <utility>
 #include <vector>
 
 #include "base/system.h"
@@ -14,27 +12,22 @@ std::optional<UnitTokens> gather_tokens(const CalibrationContext& context,
                                         const FakeQuantExec& quant_exec, const nn::Mlp& mlp,
                                         const TokenSource& tokens, int64_t max_tokens) {
   constexpr int64_t kMinTokens = 64;
-  std::vector<TokenSlice> slices;
-  int64_t seen = 0;
-  for (int64_t i = 0; i < tokens.slices; ++i) {
-    TokenSlice slice = tokens.slice(i);
-    if (slice.calibrate && slice.quant_TD.size(0) > 0) {
-      seen += slice.quant_TD.size(0);
-      slices.push_back(std::move(slice));
-    }
-  }
-  if (seen < kMinTokens) {
+  if (tokens.tokens < kMinTokens) {
     return std::nullopt;
   }
-  const int64_t step = (seen + max_tokens - 1) / max_tokens;
+  const int64_t step = (tokens.tokens + max_tokens - 1) / max_tokens;
   const nn::Mlp exact{float_weight(context, mlp.gate), float_weight(context, mlp.up),
                       float_weight(context, mlp.down)};
   std::vector<at::Tensor> x;
   std::vector<at::Tensor> h;
   std::vector<at::Tensor> y;
   std::vector<at::Tensor> weight;
-  for (const TokenSlice& slice : slices) {
+  for (int64_t i = 0; i < tokens.slices; ++i) {
     check_stop();
+    const TokenSlice slice = tokens.slice(i);
+    if (!slice.calibrate || slice.quant_TD.size(0) == 0) {
+      continue;
+    }
     const auto some = [&](const at::Tensor& all) {
       return all.slice(0, 0, c10::nullopt, step).contiguous();
     };
