@@ -16,15 +16,6 @@ namespace {
 
 constexpr int64_t kCalibrationLibraries = int64_t{48} << 20;  // factors and products in fp32
 
-/// Bytes of the largest tensor of a piece.
-int64_t largest_tensor(const PieceLoader& loader, const PieceSpec& piece) {
-  int64_t largest = 0;
-  for (const TensorSlice& tensor : piece.tensors) {
-    largest = std::max(largest, loader.loaded_bytes({{tensor}}));
-  }
-  return largest;
-}
-
 std::string unit_name(const ModelTensor& tensor) {
   switch (tensor.unit) {
     case Unit::attention:
@@ -135,7 +126,8 @@ CalibrationPlan plan_calibration(const Checkpoint& checkpoint, const Model& mode
   const int64_t held = held_bytes(loader, pieces);
   for (size_t i = 0; i < pieces.size(); ++i) {
     const int64_t next = i + 1 < pieces.size() ? loader.loaded_bytes(pieces[i + 1]) : 0;
-    const int64_t turned = rotates ? 3 * largest_tensor(loader, pieces[i]) : 0;  // on its way in
+    const int64_t turned =  // on its way in, in fp32
+        rotates ? 3 * largest_matrix(pieces[i]) * int64_t{sizeof(float)} : 0;
     const int64_t weights = std::min(held, loader.loaded_bytes(pieces[i]) + next) + turned;
     const UnitMemory memory = unit_memory(pieces[i], options, shape, observed_tokens);
     if (weights + memory.bytes() >
