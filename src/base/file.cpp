@@ -12,6 +12,8 @@
 #include <string_view>
 #include <utility>
 
+#include "base/descriptor.h"
+#include "base/direct_io.h"
 #include "base/error.h"
 
 namespace blockptq {
@@ -23,27 +25,6 @@ constexpr int MADV_POPULATE_READ = 22;  // Linux 5.14; older kernels answer EINV
 
 constexpr std::string_view kUnfinished = ".tmp-";  // and the process id, after the final name
 
-/// An open file descriptor that closes itself.
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) {
-      ::close(fd_);
-    }
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
-std::string last_error() {
-  return std::strerror(errno);
-}
-
 /// The whole pages that touch [offset, offset + size) of a map of `limit` bytes.
 std::pair<size_t, size_t> page_range(size_t offset, size_t size, size_t limit) {
   static const auto kPage = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
@@ -51,39 +32,6 @@ std::pair<size_t, size_t> page_range(size_t offset, size_t size, size_t limit) {
   const size_t end = std::min(limit, offset + size);
   return {begin, end > begin ? end - begin : 0};
 }
-
-void write_all(int fd, const void* data, size_t size, const std::filesystem::path& path) {
-  const auto* bytes = static_cast<const char*>(data);
-  while (size > 0) {
-    const ssize_t written = ::write(fd, bytes, size);
-    if (written < 0 && errno == EINTR) {
-      continue;
-    }
-    check(written > 0, "{}: cannot write: {}", path.string(), last_error());
-    bytes += written;
-    size -= static_cast<size_t>(written);
-  }
-}
-
-/// Starts the way to the disk while a file is still being written, so that the final fsync of a
-/// large one has little left to do.
-class WriteBehind {
- public:
-  explicit WriteBehind(int fd) : fd_(fd) {}
-  void wrote(size_t size) {
-    constexpr off_t kWindow = 32 << 20;
-    end_ += static_cast<off_t>(size);
-    if (end_ - begun_ >= kWindow) {
-      ::sync_file_range(fd_, begun_, end_ - begun_, SYNC_FILE_RANGE_WRITE);
-      begun_ = end_;
-    }
-  }
-
- private:
-  int fd_;
-  off_t begun_ = 0;
-  off_t end_ = 0;
-};
 
 void sync_folder(const std::filesystem::path& folder) {
   const Descriptor fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -169,12 +117,9 @@ void write_atomically(const std::filesystem::path& path,
   try {
     const Descriptor fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
     check(fd.get() >= 0, "{}: cannot create: {}", path.string(), last_error());
-    WriteBehind behind(fd.get());
-    write([&](const void* data, size_t size) {
-      write_all(fd.get(), data, size, path);
-      behind.wrote(size);
-    });
-    check(::fsync(fd.get()) == 0, "{}: cannot sync: {}", path.string(), last_error());
+    DirectWriter writer(fd.get(), path);
+    write([&](const void* data, size_t size) { writer.append(data, size); });
+    writer.finish();
     check(::rename(temporary.c_str(), path.c_str()) == 0, "{}: cannot rename into place: {}",
           path.string(), last_error());
   } catch (...) {

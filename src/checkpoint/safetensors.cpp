@@ -201,9 +201,22 @@ TensorBytes::TensorBytes(const MappedFile& file, int64_t offset, int64_t size, i
   BPTQ_ASSERT(offset >= 0 && size >= 0 &&
               offset + size <= static_cast<int64_t>(file.bytes().size()));
   file.populate(static_cast<size_t>(offset_), static_cast<size_t>(size_));
+  align(alignment);
+}
+
+TensorBytes::TensorBytes(const DirectReader& file, int64_t offset, int64_t size, int64_t alignment)
+    : offset_(offset), size_(size) {
+  const auto bytes = file.read(static_cast<size_t>(offset), static_cast<size_t>(size));
+  data_ = bytes.get();
+  owner_ = bytes;
+  align(alignment);
+}
+
+void TensorBytes::align(int64_t alignment) {
   if (reinterpret_cast<uintptr_t>(data_) % static_cast<uintptr_t>(alignment) != 0) {
-    copy_ = copy_words(data_, size_);
-    data_ = reinterpret_cast<const uint8_t*>(copy_->data());
+    const auto copy = copy_words(data_, size_);
+    data_ = reinterpret_cast<const uint8_t*>(copy->data());
+    owner_ = copy;
   }
 }
 
@@ -212,7 +225,7 @@ TensorBytes::TensorBytes(std::shared_ptr<const std::vector<uint64_t>> kept, int6
     : offset_(offset),
       size_(size),
       data_(reinterpret_cast<const uint8_t*>(kept->data()) + offset),
-      copy_(std::move(kept)) {}
+      owner_(std::move(kept)) {}
 
 TensorBytes::~TensorBytes() {
   if (file_ != nullptr) {
@@ -220,8 +233,11 @@ TensorBytes::~TensorBytes() {
   }
 }
 
-SafetensorsFile::SafetensorsFile(const std::filesystem::path& path)
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& path, Reading reading)
     : file_(path), header_(open_header(file_)) {
+  if (reading == Reading::direct) {
+    direct_.emplace(path);
+  }
   by_name_.reserve(header_.tensors.size());
   for (const TensorInfo& tensor : header_.tensors) {
     by_name_.emplace(tensor.name, &tensor);
@@ -245,6 +261,9 @@ TensorBytes SafetensorsFile::read(const TensorInfo& tensor, int64_t begin, int64
     return {bytes, begin, end - begin};
   }
   bytes_read_.fetch_add(end - begin, std::memory_order_relaxed);
+  if (direct_) {
+    return {*direct_, tensor.offset + begin, end - begin, dtype_size(tensor.dtype)};
+  }
   return {file_, tensor.offset + begin, end - begin, dtype_size(tensor.dtype)};
 }
 
@@ -273,6 +292,7 @@ void SafetensorsFile::drop(const TensorInfo& tensor) const {
 }
 
 void SafetensorsFile::prefetch(const TensorInfo& tensor) const {
+  BPTQ_ASSERT(!direct_);
   file_.prefetch(static_cast<size_t>(tensor.offset), static_cast<size_t>(tensor.nbytes));
 }
 

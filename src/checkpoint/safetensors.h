@@ -18,6 +18,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/direct_io.h"
 #include "base/file.h"
 #include "base/sha256.h"
 #include "checkpoint/dtype.h"
@@ -53,6 +54,8 @@ class TensorBytes {
   /// Bytes [offset, offset + size) of `file`, aligned to `alignment` (copied when the file does not
   /// align them). Error when the disk cannot deliver.
   TensorBytes(const MappedFile& file, int64_t offset, int64_t size, int64_t alignment);
+  /// The same, read past the page cache.
+  TensorBytes(const DirectReader& file, int64_t offset, int64_t size, int64_t alignment);
   /// Bytes [offset, offset + size) of `kept`.
   TensorBytes(std::shared_ptr<const std::vector<uint64_t>> kept, int64_t offset, int64_t size);
   ~TensorBytes();
@@ -63,19 +66,26 @@ class TensorBytes {
   int64_t size() const { return size_; }
 
  private:
+  void align(int64_t alignment);
+
   const MappedFile* file_ = nullptr;
   int64_t offset_;
   int64_t size_;
   const uint8_t* data_;
-  std::shared_ptr<const std::vector<uint64_t>> copy_;
+  std::shared_ptr<const void> owner_;  ///< of bytes outside the map
 };
 
 /// An open file. Pointers to its TensorInfo are valid as long as it lives. Reading is thread-safe.
 class SafetensorsFile {
  public:
+  enum class Reading {
+    mapped,
+    direct,  ///< from the disk itself, past the page cache: to verify what was written
+  };
+
   /// Maps the file and parses its header; tensors are read on demand. Error when the file is no
   /// valid safetensors file (a git-LFS pointer is named as such).
-  explicit SafetensorsFile(const std::filesystem::path& path);
+  explicit SafetensorsFile(const std::filesystem::path& path, Reading reading = Reading::mapped);
   SafetensorsFile(const SafetensorsFile&) = delete;
   SafetensorsFile& operator=(const SafetensorsFile&) = delete;
 
@@ -119,6 +129,7 @@ class SafetensorsFile {
   Kept kept(const TensorInfo& tensor) const;
 
   MappedFile file_;
+  std::optional<DirectReader> direct_;
   SafetensorsHeader header_;
   std::unordered_map<std::string_view, const TensorInfo*> by_name_;
   mutable std::atomic<int64_t> bytes_read_{0};

@@ -9,7 +9,7 @@
 namespace blockptq {
 namespace {
 
-constexpr size_t kBufferBytes = 4 << 20;
+constexpr size_t kBufferBytes = 512 << 10;  // still in the cache when it is hashed and written
 constexpr size_t kMaxBuffers = 16;
 
 /// Ends the writing thread of a stream that is given up.
@@ -45,14 +45,14 @@ void ShardStream::append(const void* data, size_t size) {
     bytes += count;
     size -= count;
     if (filling_.size() == kBufferBytes) {
-      push(std::exchange(filling_, {}));
+      push();
     }
   }
 }
 
 void ShardStream::close() {
   if (!filling_.empty()) {
-    push(std::exchange(filling_, {}));
+    push();
   }
   const std::lock_guard lock(mutex_);
   closed_ = true;
@@ -67,29 +67,36 @@ std::string ShardStream::wait() {
   return hash_;
 }
 
-void ShardStream::push(Buffer buffer) {
+void ShardStream::push() {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [&] { return failed_ || queue_.size() < kMaxBuffers; });
   if (failed_) {
     std::rethrow_exception(error_);
   }
-  queue_.push_back(std::move(buffer));
+  queue_.push_back(std::exchange(filling_, {}));
+  if (!free_.empty()) {
+    filling_ = std::move(free_.back());
+    free_.pop_back();
+  }
   lock.unlock();
   changed_.notify_all();
 }
 
-ShardStream::Buffer ShardStream::pop() {
+void ShardStream::pop(Buffer& buffer) {
   std::unique_lock lock(mutex_);
+  if (buffer.capacity() > 0) {
+    buffer.clear();
+    free_.push_back(std::move(buffer));
+  }
   changed_.wait(lock, [&] { return abandoned_ || closed_ || !queue_.empty(); });
   if (abandoned_) {
     throw Abandoned();
   }
   BPTQ_ASSERT(!queue_.empty());
-  Buffer buffer = std::move(queue_.front());
+  buffer = std::move(queue_.front());
   queue_.pop_front();
   lock.unlock();
   changed_.notify_all();
-  return buffer;
 }
 
 void ShardStream::run() {
@@ -99,7 +106,7 @@ void ShardStream::run() {
     auto left = static_cast<size_t>(tensor_nbytes(specs_[index]));
     while (left > 0) {
       if (used == buffer.size()) {
-        buffer = pop();
+        pop(buffer);
         used = 0;
       }
       const size_t count = std::min(left, buffer.size() - used);

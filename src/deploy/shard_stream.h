@@ -38,8 +38,9 @@ class ShardStream {
   using Buffer = std::vector<std::byte>;
 
   void run();
-  void push(Buffer buffer);
-  Buffer pop();
+  void push();
+  /// Gives `buffer` back to be filled again and takes the next one of the queue.
+  void pop(Buffer& buffer);
 
   std::filesystem::path path_;
   std::vector<TensorSpec> specs_;
@@ -48,6 +49,7 @@ class ShardStream {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Buffer> queue_;
+  std::vector<Buffer> free_;  ///< memory that has been written to before needs no new pages
   bool closed_ = false;
   bool abandoned_ = false;
   bool failed_ = false;

@@ -1,13 +1,17 @@
 #include "deploy/verify.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
 #include "base/error.h"
 #include "deploy/error_sum.h"
+#include "deploy/ordered_work.h"
 
 namespace blockptq {
 namespace {
@@ -43,49 +47,89 @@ bool same_bytes(const RawTensor& a, const RawTensor& b) {
   return true;
 }
 
-}  // namespace
+/// What was found of one tensor.
+struct Written {
+  const PlannedTensor* planned;
+  const StoredTensor* tensor;
+};
 
-RelativeErrors verify_shard(const std::filesystem::path& path, const OutputPlan& plan,
-                            const PlannedShard& shard, const Checkpoint& source,
-                            const WeightSource& weights, const Json& quantization_config) {
+/// The relative error of a quantized weight against its source; nothing for what must be, and is,
+/// the same.
+std::optional<double> verify_tensor(const Written& written, const Checkpoint& source,
+                                    const WeightSource& weights) {
   // Half a step of BF16, which unquantized tensors of quantized sources are rounded to.
   constexpr double kRounding = 1.0 / 256;
-  std::vector<std::unique_ptr<SafetensorsFile>> files;
-  files.push_back(std::make_unique<SafetensorsFile>(path));
-  std::optional<JsonView> config;
-  if (!quantization_config.is_null()) {
-    config.emplace(quantization_config, path.string());
+  const PlannedTensor& planned = *written.planned;
+  if (planned.copied() && !weights.transformed(planned)) {
+    check(same_bytes(planned.source->parts[0], written.tensor->parts[0]),
+          "{}: differs from its source {}", written.tensor->where(), source.path().string());
+    return std::nullopt;
   }
-  const std::vector<StoredTensor> found = recognise(files, config);
+  const double error = relative_error(*written.tensor, planned, weights);
+  const bool quantized = planned.tensor.quantized();
+  const bool exact = quantized && weights.exact();
+  check(exact ? error == 0 : error < (quantized ? 1.0 : kRounding),
+        "{}: relative error {} against its source {}", written.tensor->where(), error,
+        source.path().string());
+  return quantized && !exact ? std::optional(error) : std::nullopt;
+}
+
+/// The tensors of a shard that come from the source, as they are found in `stored`.
+std::vector<Written> find_written(const std::vector<StoredTensor>& stored,
+                                  const std::filesystem::path& path, const OutputPlan& plan,
+                                  const PlannedShard& shard) {
   std::unordered_map<std::string_view, const StoredTensor*> by_name;
-  for (const StoredTensor& tensor : found) {
+  for (const StoredTensor& tensor : stored) {
     by_name.emplace(tensor.name, &tensor);
   }
-  RelativeErrors errors;
+  std::vector<Written> all;
   for (size_t i = shard.begin; i < shard.end; ++i) {
     const PlannedTensor& planned = plan.tensors[i];
     if (planned.source == nullptr) {
       continue;
     }
-    const auto written = by_name.find(planned.tensor.name);
-    check(written != by_name.end() && written->second->shape == planned.tensor.shape,
+    const auto found = by_name.find(planned.tensor.name);
+    check(found != by_name.end() && found->second->shape == planned.tensor.shape,
           "{}: {}: expected shape {}, found {}", path.string(), planned.tensor.name,
           shape_text(planned.tensor.shape),
-          written == by_name.end() ? "nothing" : shape_text(written->second->shape));
-    if (planned.copied() && !weights.transformed(planned)) {
-      check(same_bytes(planned.source->parts[0], written->second->parts[0]),
-            "{}: differs from its source {}", written->second->where(), source.path().string());
-      continue;
-    }
-    const double error = relative_error(*written->second, planned, weights);
-    const bool exact = planned.tensor.quantized() && weights.exact();
-    check(exact ? error == 0 : error < (planned.tensor.quantized() ? 1.0 : kRounding),
-          "{}: relative error {} against its source {}", written->second->where(), error,
-          source.path().string());
-    if (planned.tensor.quantized() && !exact) {
-      errors[planned.tensor.name] = error;
-    }
+          found == by_name.end() ? "nothing" : shape_text(found->second->shape));
+    all.push_back({&planned, found->second});
   }
+  return all;
+}
+
+}  // namespace
+
+RelativeErrors verify_shard(const std::filesystem::path& path, const OutputPlan& plan,
+                            const PlannedShard& shard, const Checkpoint& source,
+                            const WeightSource& weights, const Json& quantization_config) {
+  std::vector<std::unique_ptr<SafetensorsFile>> files;
+  files.push_back(std::make_unique<SafetensorsFile>(path, SafetensorsFile::Reading::direct));
+  std::optional<JsonView> config;
+  if (!quantization_config.is_null()) {
+    config.emplace(quantization_config, path.string());
+  }
+  const std::vector<StoredTensor> stored = recognise(files, config);
+  const std::vector<Written> written = find_written(stored, path, plan, shard);
+  const auto prefetch = [&](size_t index) {
+    if (index < written.size() && weights.reads(*written[index].planned)) {
+      source.prefetch(*written[index].planned->source);
+    }
+  };
+  const int threads = 2 * at::get_num_threads();  // half of them wait for the disk
+  std::vector<std::optional<double>> found(static_cast<size_t>(threads));
+  RelativeErrors errors;
+  produce_in_order(
+      static_cast<int64_t>(written.size()), threads, threads,
+      [&](int64_t item, int64_t slot) {
+        prefetch(static_cast<size_t>(item + threads));
+        found[slot] = verify_tensor(written[item], source, weights);
+      },
+      [&](int64_t item, int64_t slot) {
+        if (found[slot]) {
+          errors[written[item].planned->tensor.name] = *found[slot];
+        }
+      });
   return errors;
 }
 

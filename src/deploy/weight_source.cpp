@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "deploy/ordered_work.h"
 #include "quant/grid.h"
 
 namespace blockptq {
@@ -49,34 +50,27 @@ void WeightSource::values(const PlannedTensor& tensor, int64_t row_begin, int64_
 
 NearestSource::NearestSource(const Checkpoint& checkpoint, const StreamRotation* rotation)
     : WeightSource(checkpoint, rotation),
-      buffers_(static_cast<size_t>(2 * at::get_num_threads())) {}
+      portions_(static_cast<size_t>(2 * at::get_num_threads())) {}
 
 void NearestSource::codes(const PlannedTensor& tensor, const TakeRows& take) {
   const int64_t rows = tensor.tensor.shape[0];
   const int64_t cols = tensor.tensor.shape[1];
+  const int bits = tensor.tensor.weight_bits;
   const int64_t portion = portion_rows(cols);
-  const auto slots = static_cast<int64_t>(buffers_.size());
-  std::vector<QTensor> quantized(buffers_.size());
-  for (int64_t first = 0; first < rows; first += portion * slots) {
-    const int64_t count = std::min(slots, (rows - first + portion - 1) / portion);
-    at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t slot = begin; slot < end; ++slot) {
-        const int64_t row = first + slot * portion;
+  produce_in_order(
+      (rows + portion - 1) / portion, at::get_num_threads(), static_cast<int64_t>(portions_.size()),
+      [&](int64_t item, int64_t slot) {
+        const int64_t row = item * portion;
         const int64_t row_end = std::min(row + portion, rows);
-        at::Tensor& buffer = buffers_[slot];
+        auto& [buffer, quantized] = portions_[slot];
         if (!buffer.defined() || buffer.numel() < portion * cols) {
           buffer = at::empty({portion * cols}, at::kFloat);
         }
         const at::Tensor w_OI = buffer.slice(0, 0, (row_end - row) * cols).view({-1, cols});
         values(tensor, row, row_end, w_OI.mutable_data_ptr<float>());
-        const int bits = tensor.tensor.weight_bits;
-        quantized[slot] = quantize_weight(w_OI, bits, weight_scales(w_OI, bits));
-      }
-    });
-    for (int64_t slot = 0; slot < count; ++slot) {
-      take_all(quantized[slot], take);
-    }
-  }
+        quantized = quantize_weight(w_OI, bits, weight_scales(w_OI, bits));
+      },
+      [&](int64_t /*item*/, int64_t slot) { take_all(portions_[slot].quantized, take); });
 }
 
 void LearnedSource::codes(const PlannedTensor& tensor, const TakeRows& take) {

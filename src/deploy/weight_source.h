@@ -62,7 +62,11 @@ class NearestSource final : public WeightSource {
   void codes(const PlannedTensor& tensor, const TakeRows& take) override;
 
  private:
-  std::vector<at::Tensor> buffers_;  ///< of each portion in work: fp32 rows
+  struct Portion {
+    at::Tensor buffer;  ///< fp32 rows
+    QTensor quantized;
+  };
+  std::vector<Portion> portions_;  ///< in work
 };
 
 /// The source under learned parameters; one whole weight is in memory.
