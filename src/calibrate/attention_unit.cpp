@@ -217,7 +217,7 @@ void AttentionUnit::choose(const Piece& piece, const SequenceSource& sequences, 
       observe(context_, quant_exec_, float_attention(piece), quantized_attention(piece, {}),
               sequences, result.targets, outputs);
   for (InputGroup& group : groups) {
-    result.report.tokens = group.sum.result().tokens;
+    result.report.tokens = group.sum.tokens();
     choose_codes(context_, group.weights, group.sum.take(), result.weights);
   }
 }

@@ -111,9 +111,9 @@ UnitResult BlockCalibrator::share_unit(int owner, int64_t block, const std::stri
 
 /// Statistics of the experts' input over all of them: the sum of what each expert would sum up.
 /// `expert`: the first one, on the rank that holds it. Two ranks make one matrix each.
-InputStatistics BlockCalibrator::block_statistics(const std::vector<FeedForwardText>& texts,
-                                                  const nn::Mlp* expert,
-                                                  const at::Tensor& norm_D) const {
+GroupedStatistics BlockCalibrator::block_statistics(const std::vector<FeedForwardText>& texts,
+                                                    const nn::Mlp* expert,
+                                                    const at::Tensor& norm_D) const {
   std::string name = expert == nullptr ? "" : expert->gate.name;
   std::string role = expert == nullptr ? "" : expert->gate.role;
   broadcast(ranks_, name, 0);
@@ -122,7 +122,7 @@ InputStatistics BlockCalibrator::block_statistics(const std::vector<FeedForwardT
   const double eps = model_.spec().rms_norm_eps;
   const int second = std::min(1, ranks_.size() - 1);
   StatisticsSum sum(ranks_.rank() == 0, ranks_.rank() == second);
-  InputStatistics result;
+  int64_t tokens = 0;
   for (const TokenRows& row : all_rows(texts, slice_tokens_)) {
     const FeedForwardText& text = texts[row.text];
     if (!text.calibrate) {
@@ -130,21 +130,27 @@ InputStatistics BlockCalibrator::block_statistics(const std::vector<FeedForwardT
     }
     check_stop();
     const at::Tensor weights_TK = text.quant_routing.weights_TK.index_select(0, row.tokens_T);
-    result.tokens += weights_TK.numel();
+    tokens += weights_TK.numel();
     if (ranks_.rank() == 0 || ranks_.rank() == second) {
       const at::Tensor x = nn::gather_rms_norm(text.quant_ND, row.tokens_T, norm_D, eps);
       sum.add(nn::gather_rms_norm(text.float_ND, row.tokens_T, norm_D, eps),
               quant_exec_.input(site, x).value, weights_TK.square().sum(-1).sqrt());
     }
   }
-  const auto take = [&](const at::Tensor& own_II, int root) {
-    const int64_t hidden = norm_D.size(0);
-    at::Tensor all_II = own_II.defined() ? own_II : at::empty({hidden, hidden}, norm_D.options());
-    broadcast_states(ranks_, all_II, root);
-    return all_II;
-  };
-  result.hessian_II = take(sum.result().hessian_II, 0);
-  result.cross_II = take(sum.result().cross_II, second);
+  const std::vector<int64_t> groups = feature_groups(norm_D.size(0));
+  GroupedStatistics result = sum.take();
+  result.resize(groups.size());
+  for (size_t g = 0; g < groups.size(); ++g) {
+    const auto take = [&](at::Tensor& own_JJ, int root) {
+      if (!own_JJ.defined()) {
+        own_JJ = at::empty({groups[g], groups[g]}, norm_D.options());
+      }
+      broadcast_states(ranks_, own_JJ, root);
+    };
+    take(result[g].hessian_II, 0);
+    take(result[g].cross_II, second);
+    result[g].tokens = tokens;
+  }
   return result;
 }
 
@@ -248,7 +254,7 @@ void BlockCalibrator::run_feed_forward(PieceStream& stream, int64_t block,
   at::Tensor factors_D;
   SharedOutputs outputs(ranks_, states, hooks_.passed);
   const auto run_unit = [&](const std::string& name, const nn::Mlp& source_mlp,
-                            const std::vector<TokenRows>& rows, const InputStatistics* block_sum,
+                            const std::vector<TokenRows>& rows, const GroupedStatistics* block_sum,
                             const TakeOutputs& take) {
     const TokenSource source = token_source(states, rows, norm_D, eps);
     const std::vector<Weight> weights{source_mlp.gate, source_mlp.up, source_mlp.down};
@@ -291,7 +297,7 @@ void BlockCalibrator::run_feed_forward(PieceStream& stream, int64_t block,
       }
     }
   }
-  InputStatistics block_sum;
+  GroupedStatistics block_sum;
   for (int64_t e = 0; e < experts; ++e) {
     const bool mine = ranks_.does(e);
     Piece piece;

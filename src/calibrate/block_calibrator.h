@@ -59,8 +59,8 @@ class BlockCalibrator {
   UnitResult share_unit(int owner, int64_t block, const std::string& unit,
                         const std::vector<Weight>& weights,
                         const std::function<UnitResult()>& calibrate) const;
-  InputStatistics block_statistics(const std::vector<FeedForwardText>& texts, const nn::Mlp* expert,
-                                   const at::Tensor& norm_D) const;
+  GroupedStatistics block_statistics(const std::vector<FeedForwardText>& texts,
+                                     const nn::Mlp* expert, const at::Tensor& norm_D) const;
   void run_attention(PieceStream& stream, int64_t block, std::vector<TextStates>& texts) const;
   void run_feed_forward(PieceStream& stream, int64_t block, std::vector<TextStates>& texts) const;
   at::Tensor calibrate_norm(Piece& piece, const nn::Mlp& sample, int64_t block,

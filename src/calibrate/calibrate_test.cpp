@@ -1,5 +1,6 @@
 // The pieces of calibration against closed forms.
 #include <ATen/ATen.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "calibrate/mlp_unit.h"
@@ -39,9 +40,24 @@ TEST(Statistics, SumsAreThoseOfTheDefinition) {
     h += g[t].square() * at::outer(y[t], y[t]);
     c += g[t].square() * at::outer(x[t] - y[t], y[t]);
   }
-  EXPECT_TRUE(at::allclose(sum.result().hessian_II, h, 1e-5, 1e-6));
-  EXPECT_TRUE(at::allclose(sum.result().cross_II, c, 1e-5, 1e-6));
-  EXPECT_EQ(sum.result().tokens, 4);
+  EXPECT_TRUE(at::allclose(sum.result()[0].hessian_II, h, 1e-5, 1e-6));
+  EXPECT_TRUE(at::allclose(sum.result()[0].cross_II, c, 1e-5, 1e-6));
+  EXPECT_EQ(sum.tokens(), 4);
+}
+
+TEST(Statistics, WideInputsAreTakenInGroups) {
+  EXPECT_THAT(feature_groups(8192), testing::ElementsAre(8192));
+  EXPECT_THAT(feature_groups(16384), testing::ElementsAre(4096, 4096, 4096, 4096));
+  EXPECT_THAT(feature_groups(8193), testing::ElementsAre(4096, 4096, 1));
+  EXPECT_EQ(statistics_bytes(9000), 4 * 2 * (2 * 4096 * 4096 + 808 * 808));
+  const at::Tensor x = at::randn({3, 8200});
+  StatisticsSum sum;
+  sum.add(x, 0.5 * x, {});
+  ASSERT_EQ(sum.result().size(), 3U);
+  const at::Tensor last_TJ = x.slice(1, 8192);
+  const at::Tensor h = at::matmul(last_TJ.t(), last_TJ) / 4;
+  EXPECT_TRUE(at::allclose(sum.result()[2].hessian_II, h, 1e-5, 1e-6));
+  EXPECT_TRUE(at::allclose(sum.result()[2].cross_II, h, 1e-5, 1e-6));
 }
 
 TEST(RoutedTokens, EitherModelSendsATokenToTheExpert) {

@@ -149,9 +149,9 @@ nn::Mlp smooth_hidden(const CalibrationContext& context, const FakeQuantExec& qu
 }
 
 /// Sums over what enters `down`: what the float and the quantized gate and up make of the tokens.
-InputStatistics hidden_statistics(const CalibrationContext& context,
-                                  const FakeQuantExec& quant_exec, const nn::Mlp& mlp,
-                                  const TokenSource& tokens, const UnitResult& result) {
+GroupedStatistics hidden_statistics(const CalibrationContext& context,
+                                    const FakeQuantExec& quant_exec, const nn::Mlp& mlp,
+                                    const TokenSource& tokens, const UnitResult& result) {
   const nn::Mlp exact = float_mlp(context, mlp);
   const nn::Mlp half = quantized_mlp(context, mlp, result.weights);
   StatisticsSum hidden;
@@ -192,7 +192,7 @@ nn::Mlp scale_input(nn::Mlp mlp, const at::Tensor& factors_D) {
 
 UnitResult calibrate_mlp(const CalibrationContext& context, const FakeQuantExec& quant_exec,
                          const nn::Mlp& mlp, const TokenSource& tokens,
-                         const InputStatistics* block) {
+                         const GroupedStatistics* block) {
   UnitResult plain = plain_rounding(context, {mlp.gate, mlp.up, mlp.down});
   if (plain.weights.empty()) {
     for_calibration(
@@ -204,7 +204,7 @@ UnitResult calibrate_mlp(const CalibrationContext& context, const FakeQuantExec&
     const Activation x = quant_exec.input(Site::before(mlp.gate), slice.quant_TD);
     input.add(slice.float_TD, x.value, slice.weight_T);
   });
-  plain.report.tokens = input.result().tokens;
+  plain.report.tokens = input.tokens();
   if (plain.report.tokens == 0 && block == nullptr) {
     plain.report.fallback = "no tokens";
     return plain;

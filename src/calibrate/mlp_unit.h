@@ -46,7 +46,7 @@ nn::Mlp scale_input(nn::Mlp mlp, const at::Tensor& factors_D);
 /// outcome is no better.
 UnitResult calibrate_mlp(const CalibrationContext& context, const FakeQuantExec& quant_exec,
                          const nn::Mlp& mlp, const TokenSource& tokens,
-                         const InputStatistics* block);
+                         const GroupedStatistics* block);
 
 /// Runs both models' MLP over the tokens, the quantized one with what was found for it.
 void run_mlp(const CalibrationContext& context, const nn::Mlp& mlp, const UnitResult& result,

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 namespace blockptq {
 namespace {
 
@@ -15,20 +17,45 @@ void accumulate(at::Tensor& sum_II, const at::Tensor& a_TI, const at::Tensor& b_
 
 }  // namespace
 
+std::vector<int64_t> feature_groups(int64_t features) {
+  constexpr int64_t kTogether = 8192;
+  constexpr int64_t kGroup = 4096;
+  std::vector<int64_t> groups;
+  for (int64_t left = features; left > 0; left -= groups.back()) {
+    groups.push_back(features <= kTogether ? features : std::min(left, kGroup));
+  }
+  return groups;
+}
+
+int64_t statistics_bytes(int64_t features) {
+  int64_t elements = 0;
+  for (const int64_t group : feature_groups(features)) {
+    elements += 2 * group * group;
+  }
+  return elements * static_cast<int64_t>(sizeof(float));
+}
+
 void StatisticsSum::add(const at::Tensor& float_TI, const at::Tensor& quant_TI,
                         const at::Tensor& weight_T) {
   at::Tensor x = quant_TI.to(at::kFloat);
   at::Tensor difference = float_TI.to(at::kFloat) - x;
-  sum_.tokens += weight_T.defined() ? weight_T.count_nonzero().item<int64_t>() : x.size(0);
+  const int64_t tokens = weight_T.defined() ? weight_T.count_nonzero().item<int64_t>() : x.size(0);
   if (weight_T.defined()) {
     x = x * weight_T.unsqueeze(1);
     difference.mul_(weight_T.unsqueeze(1));
   }
-  if (hessian_) {
-    accumulate(sum_.hessian_II, x, x);
-  }
-  if (cross_) {
-    accumulate(sum_.cross_II, difference, x);
+  const std::vector<int64_t> sizes = feature_groups(x.size(1));
+  sums_.resize(sizes.size());
+  const auto xs_TJ = x.split_with_sizes(sizes, 1);
+  const auto differences_TJ = difference.split_with_sizes(sizes, 1);
+  for (size_t g = 0; g < sizes.size(); ++g) {
+    sums_[g].tokens += tokens;
+    if (hessian_) {
+      accumulate(sums_[g].hessian_II, xs_TJ[g], xs_TJ[g]);
+    }
+    if (cross_) {
+      accumulate(sums_[g].cross_II, differences_TJ[g], xs_TJ[g]);
+    }
   }
 }
 

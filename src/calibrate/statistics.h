@@ -5,11 +5,21 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <utility>
+#include <vector>
 
 #include "quant/algorithms/algorithm.h"
 
 namespace blockptq {
+
+/// The sizes of the groups of consecutive features whose correlations are summed up: all of them
+/// together up to 8192, groups of 4096 beyond. Memory grows with the square of a group and time
+/// with its cube, and neighbours (the values of a head, of the next ones) have most in common.
+std::vector<int64_t> feature_groups(int64_t features);
+
+/// Of H and C.
+int64_t statistics_bytes(int64_t features);
 
 class StatisticsSum {
  public:
@@ -21,14 +31,15 @@ class StatisticsSum {
   /// router weights, undefined: 1. Tokens of weight 0 count for nothing.
   void add(const at::Tensor& float_TI, const at::Tensor& quant_TI, const at::Tensor& weight_T);
 
-  const InputStatistics& result() const { return sum_; }
+  int64_t tokens() const { return sums_.empty() ? 0 : sums_.front().tokens; }
+  const GroupedStatistics& result() const { return sums_; }
   /// The result, to be consumed.
-  InputStatistics take() { return std::move(sum_); }
+  GroupedStatistics take() { return std::move(sums_); }
 
  private:
   bool hessian_ = true;
   bool cross_ = true;
-  InputStatistics sum_;
+  GroupedStatistics sums_;  ///< none before the first tokens
 };
 
 }  // namespace blockptq

@@ -57,7 +57,7 @@ at::Tensor as_written(const CalibrationContext& context, const Weight& tensor) {
 }
 
 void choose_codes(const CalibrationContext& context, const std::vector<Weight>& weights,
-                  InputStatistics input, std::map<std::string, QTensor>& chosen) {
+                  GroupedStatistics input, std::map<std::string, QTensor>& chosen) {
   // Weights with the same bits and algorithm are chosen together: they share the factor of H.
   std::map<std::pair<int, std::string>, std::vector<const Weight*>> groups;
   for (const Weight& weight : weights) {
@@ -73,7 +73,7 @@ void choose_codes(const CalibrationContext& context, const std::vector<Weight>& 
     for (const Weight* weight : members) {
       values.push_back(weight->value);
     }
-    InputStatistics own = --left == 0 ? std::move(input) : input;
+    GroupedStatistics own = --left == 0 ? std::move(input) : input;
     const auto results = algorithm_of(Json::parse(key.second))(values, key.first, std::move(own));
     for (size_t i = 0; i < members.size(); ++i) {
       chosen[members[i]->name] = results[i];

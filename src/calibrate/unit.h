@@ -75,7 +75,7 @@ at::Tensor as_written(const CalibrationContext& context, const Weight& tensor);
 /// Integers for `weights` (fp32), which see the same input; none for weights that the recipe leaves
 /// in floating point. Statistics that were moved in are freed as soon as they are used.
 void choose_codes(const CalibrationContext& context, const std::vector<Weight>& weights,
-                  InputStatistics input, std::map<std::string, QTensor>& chosen);
+                  GroupedStatistics input, std::map<std::string, QTensor>& chosen);
 
 /// A result of plain rounding.
 UnitResult plain_rounding(const CalibrationContext& context, std::vector<Weight> targets);

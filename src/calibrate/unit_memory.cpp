@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "calibrate/refinement.h"
+#include "calibrate/statistics.h"
 
 namespace blockptq {
 namespace {
@@ -19,7 +20,7 @@ struct InputGroup {
   bool second_order = false;
 
   /// H and C; then H in the order of rounding and its factor.
-  int64_t matrices() const { return 2 * features * features * kFloat; }
+  int64_t matrices() const { return statistics_bytes(features); }
 };
 
 /// The weights of a piece: those in front (of the latent, of attention, or gate and up), and the

@@ -14,11 +14,12 @@ bool is_finite(const at::Tensor& tensor) {
   return std::isfinite(tensor.sum(at::kDouble).item<double>());
 }
 
-void check_sums(const at::Tensor& sums_II, int64_t features) {
+void check_sums(const at::Tensor& sums_II) {
   BPTQ_ASSERT(sums_II.defined() && sums_II.scalar_type() == at::kFloat && sums_II.dim() == 2 &&
-              sums_II.size(0) == features && sums_II.size(1) == features);
+              sums_II.size(0) == sums_II.size(1));
   check(is_finite(sums_II),
-        "input statistics of {} features: expected finite values, found NaN or infinity", features);
+        "input statistics of {} features: expected finite values, found NaN or infinity",
+        sums_II.size(0));
 }
 
 }  // namespace
@@ -29,17 +30,46 @@ void check_weight(const at::Tensor& w_OI) {
         w_OI.size(0), w_OI.size(1));
 }
 
-void check_statistics(const InputStatistics& input, int64_t features) {
-  check_sums(input.hessian_II, features);
-  if (input.cross_II.defined()) {
-    check_sums(input.cross_II, features);
+void check_statistics(const GroupedStatistics& input, int64_t features) {
+  int64_t known = 0;
+  for (const InputStatistics& group : input) {
+    check_sums(group.hessian_II);
+    known += group.hessian_II.size(0);
+    if (group.cross_II.defined()) {
+      check_sums(group.cross_II);
+      BPTQ_ASSERT(group.cross_II.sizes() == group.hessian_II.sizes());
+    }
+    const auto smallest = group.hessian_II.diagonal().min().item<double>();
+    check(smallest >= 0, "input statistics: expected second moments >= 0, found {}", smallest);
   }
-  const auto smallest = input.hessian_II.diagonal().min().item<double>();
-  check(smallest >= 0, "input statistics: expected second moments >= 0, found {}", smallest);
+  BPTQ_ASSERT(known == features);
 }
 
-at::Tensor quadratic_form(const at::Tensor& e_OI, const at::Tensor& hessian_II) {
-  return at::matmul(e_OI, hessian_II).mul_(e_OI).sum(1);
+at::Tensor second_moments(const GroupedStatistics& input) {
+  std::vector<at::Tensor> diagonals;
+  diagonals.reserve(input.size());
+  for (const InputStatistics& group : input) {
+    diagonals.push_back(group.hessian_II.diagonal());
+  }
+  return at::cat(diagonals);
+}
+
+std::vector<at::Tensor> split_features(const at::Tensor& x, const GroupedStatistics& input) {
+  std::vector<int64_t> sizes;
+  sizes.reserve(input.size());
+  for (const InputStatistics& group : input) {
+    sizes.push_back(group.hessian_II.size(0));
+  }
+  return x.split_with_sizes(sizes, -1);
+}
+
+at::Tensor quadratic_form(const at::Tensor& e_OI, const GroupedStatistics& input) {
+  at::Tensor sum_O = at::zeros({e_OI.size(0)}, e_OI.options());
+  const auto parts_OJ = split_features(e_OI, input);
+  for (size_t g = 0; g < input.size(); ++g) {
+    sum_O += at::matmul(parts_OJ[g], input[g].hessian_II).mul_(parts_OJ[g]).sum(1);
+  }
+  return sum_O;
 }
 
 }  // namespace blockptq

@@ -14,8 +14,8 @@
 
 namespace blockptq {
 
-/// What calibration knows about the inputs of a linear. Sums over its tokens t, each weighted by
-/// g_t^2 (g: the router's weight of a routed expert, else 1).
+/// What calibration knows about a group of consecutive features of the inputs of a linear. Sums
+/// over its tokens t, each weighted by g_t^2 (g: the router's weight of a routed expert, else 1).
 ///
 /// x: the input that the float model sees, x': the input that the quantized model sees (after
 /// the quantized blocks and linears in front, itself fake-quantized).
@@ -25,21 +25,31 @@ struct InputStatistics {
   int64_t tokens = 0;
 };
 
+/// The groups that make up all features of an input: one, unless it is very wide
+/// (calibrate/statistics.h). Correlations between groups are not known and count as zero.
+using GroupedStatistics = std::vector<InputStatistics>;
+
 /// Codes of weights [O, I] of any floating type that see the same input (gate and up), so that what
 /// is computed from its statistics is computed once. One result per weight, in order. Statistics
 /// that were moved in are freed as soon as they are used: they may be larger than everything else.
 /// Error for weights or statistics that are not finite.
 using Algorithm = std::function<std::vector<QTensor>(at::ArrayRef<at::Tensor> weights_OI, int bits,
-                                                     InputStatistics input)>;
+                                                     GroupedStatistics input)>;
 
 /// Error unless w is finite.
 void check_weight(const at::Tensor& w_OI);
 
 /// Error unless all of the statistics are finite and no feature has a negative second moment.
-void check_statistics(const InputStatistics& input, int64_t features);
+void check_statistics(const GroupedStatistics& input, int64_t features);
+
+/// diag(H) of all features: fp32 [I].
+at::Tensor second_moments(const GroupedStatistics& input);
+
+/// The part of x [..., I] that belongs to each group.
+std::vector<at::Tensor> split_features(const at::Tensor& x, const GroupedStatistics& input);
 
 /// e H e^T of every row e: fp32 [O]. With the error of a weight for e and the Hessian of its input,
 /// the squared error that the channel makes on the calibration tokens.
-at::Tensor quadratic_form(const at::Tensor& e_OI, const at::Tensor& hessian_II);
+at::Tensor quadratic_form(const at::Tensor& e_OI, const GroupedStatistics& input);
 
 }  // namespace blockptq

@@ -16,7 +16,7 @@ namespace {
 /// For an algorithm that treats every weight by itself.
 template <typename Function>
 Algorithm one_by_one(Function function) {
-  return [function](at::ArrayRef<at::Tensor> weights_OI, int bits, const InputStatistics& input) {
+  return [function](at::ArrayRef<at::Tensor> weights_OI, int bits, const GroupedStatistics& input) {
     std::vector<QTensor> quantized;
     quantized.reserve(weights_OI.size());
     for (const at::Tensor& w_OI : weights_OI) {
@@ -27,7 +27,7 @@ Algorithm one_by_one(Function function) {
 }
 
 Algorithm make_nearest(OptionReader& /*options*/) {
-  return one_by_one([](const at::Tensor& w_OI, int bits, const InputStatistics& /*input*/) {
+  return one_by_one([](const at::Tensor& w_OI, int bits, const GroupedStatistics& /*input*/) {
     return nearest(w_OI, bits);
   });
 }
@@ -37,7 +37,7 @@ Algorithm make_scale_search(OptionReader& options) {
   options.read("steps", chosen.steps, 1, 1000);
   options.read("smallest", chosen.smallest, 1e-3, 1);
   options.read("exact", chosen.exact, 0, 1000);
-  return one_by_one([chosen](const at::Tensor& w_OI, int bits, const InputStatistics& input) {
+  return one_by_one([chosen](const at::Tensor& w_OI, int bits, const GroupedStatistics& input) {
     return scale_search(w_OI, bits, input, chosen);
   });
 }
@@ -51,7 +51,7 @@ Algorithm make_gptq(OptionReader& options) {
   options.read("scales", chosen.scales, 1, 1000);
   options.read("scale_range", chosen.scale_range, 0, 0.9);
   options.read("sweeps", chosen.sweeps, 0, 1000);
-  return [chosen](at::ArrayRef<at::Tensor> weights_OI, int bits, InputStatistics input) {
+  return [chosen](at::ArrayRef<at::Tensor> weights_OI, int bits, GroupedStatistics input) {
     return gptq(weights_OI, bits, std::move(input), chosen);
   };
 }

@@ -32,7 +32,7 @@ TEST(Algorithms, AreFoundByName) {
   EXPECT_TRUE(
       at::equal(make("nearest", "{}")({w}, 4, {}).front().codes_OI, nearest(w, 4).codes_OI));
   for (const char* name : {"nearest", "scale_search", "gptq"}) {
-    const std::vector<QTensor> both = make(name, "{}")({w, w * 2}, 4, input);
+    const std::vector<QTensor> both = make(name, "{}")({w, w * 2}, 4, {input});
     ASSERT_EQ(both.size(), 2) << name;
     EXPECT_TRUE(at::equal(both[0].codes_OI, both[1].codes_OI)) << name;
     EXPECT_LE(loss(w, both[0], input.hessian_II), loss(w, nearest(w, 4), input.hessian_II)) << name;
@@ -48,11 +48,36 @@ TEST(Algorithms, OptionsReachTheAlgorithm) {
   options.scale_range = 0.1;
   options.sweeps = 0;
   const QTensor ours = make("gptq", R"({"damping": 0.5, "token_damping": 0, "act_order": false,
-      "scales": 3, "scale_range": 0.1, "sweeps": 0})")({w}, 4, input)
+      "scales": 3, "scale_range": 0.1, "sweeps": 0})")({w}, 4, {input})
                            .front();
-  const QTensor expected = gptq({w}, 4, input, options).front();
+  const QTensor expected = gptq({w}, 4, {input}, options).front();
   EXPECT_TRUE(at::equal(ours.codes_OI, expected.codes_OI));
   EXPECT_TRUE(at::equal(ours.scales_O, expected.scales_O));
+}
+
+TEST(Algorithms, GroupsOfFeaturesAreAHessianOfBlocks) {
+  const at::Tensor w = at::randn({12, 40});
+  const InputStatistics left = statistics_of(correlated_inputs(200, 16, 3));
+  const InputStatistics right = statistics_of(correlated_inputs(200, 24, 4));
+  InputStatistics all{at::block_diag({left.hessian_II, right.hessian_II}), {}, 200};
+  GroupedStatistics groups{left, right};
+  for (const bool cross : {false, true}) {
+    if (cross) {
+      groups[0].cross_II = 0.1 * left.hessian_II;
+      groups[1].cross_II = -0.2 * right.hessian_II;
+      all.cross_II = at::block_diag({groups[0].cross_II, groups[1].cross_II});
+    }
+    // Damping follows the mean of a group's moments, order goes through all features of one.
+    for (const char* options : {R"({"damping": 0, "token_damping": 0})",
+                                R"({"damping": 0, "token_damping": 0, "act_order": false})"}) {
+      const QTensor grouped = make("gptq", options)({w}, 4, groups).front();
+      const QTensor whole = make("gptq", options)({w}, 4, {all}).front();
+      EXPECT_TRUE(at::equal(grouped.codes_OI, whole.codes_OI)) << options;
+      EXPECT_TRUE(at::allclose(grouped.scales_O, whole.scales_O)) << options;
+    }
+    const QTensor grouped = make("scale_search", "{}")({w}, 4, groups).front();
+    EXPECT_TRUE(at::equal(grouped.codes_OI, make("scale_search", "{}")({w}, 4, {all})[0].codes_OI));
+  }
 }
 
 TEST(Algorithms, WhatIsUnknownIsNamed) {

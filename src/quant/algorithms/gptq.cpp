@@ -85,6 +85,17 @@ at::Tensor scale_factors(const GptqOptions& options, const at::TensorOptions& ty
   return at::tensor(factors).to(type.device());
 }
 
+/// The parts of x [I, ...] that belong to each factor.
+std::vector<at::Tensor> split(const at::Tensor& x, at::ArrayRef<HessianFactor> factors,
+                              int64_t dimension) {
+  std::vector<int64_t> sizes;
+  sizes.reserve(factors.size());
+  for (const HessianFactor& factor : factors) {
+    sizes.push_back(factor.order_I.size(0));
+  }
+  return x.split_with_sizes(sizes, dimension);
+}
+
 struct Rounded {
   at::Tensor codes_IR;
   at::Tensor scales_R;
@@ -92,22 +103,28 @@ struct Rounded {
 
 /// Under every scale; per channel the one of the least loss.
 Rounded round_best(const at::Tensor& target_IR, int bits, const at::Tensor& scales_R,
-                   const HessianFactor& factor, const GptqOptions& options) {
+                   at::ArrayRef<HessianFactor> factors, const GptqOptions& options) {
   const at::Tensor factors_K = scale_factors(options, scales_R.options());
-  const int64_t features = target_IR.size(0);
   const int64_t channels = target_IR.size(1);
   const int64_t tried = factors_K.size(0);
   const at::Tensor tried_KR = at::outer(factors_K, scales_R);
-  const Sweep sweep(factor.lower_II, bits, target_IR.repeat({1, tried}),
-                    at::zeros({features, tried * channels}, target_IR.options()),
-                    tried_KR.flatten());
-  const at::Tensor best_1R = sweep.loss_R().view({tried, channels}).argmin(0).unsqueeze(0);
-  const at::Tensor codes_IKR = sweep.codes_IR().view({features, tried, channels});
-  return {codes_IKR.gather(1, best_1R.unsqueeze(0).expand({features, 1, channels})).squeeze(1),
-          tried_KR.gather(0, best_1R).squeeze(0)};
+  const std::vector<at::Tensor> targets_JR = split(target_IR, factors, 0);
+  std::vector<at::Tensor> codes_JKR;
+  at::Tensor loss_KR = at::zeros_like(tried_KR);
+  for (size_t g = 0; g < factors.size(); ++g) {
+    const at::Tensor start = targets_JR[g].repeat({1, tried});
+    const Sweep sweep(factors[g].lower_II, bits, start, at::zeros_like(start), tried_KR.flatten());
+    loss_KR += sweep.loss_R().view({tried, channels});
+    codes_JKR.push_back(sweep.codes_IR().view({-1, tried, channels}));
+  }
+  const at::Tensor best_1R = loss_KR.argmin(0).unsqueeze(0);
+  for (at::Tensor& codes : codes_JKR) {
+    codes = codes.gather(1, best_1R.unsqueeze(0).expand({codes.size(0), 1, channels})).squeeze(1);
+  }
+  return {at::cat(codes_JKR), tried_KR.gather(0, best_1R).squeeze(0)};
 }
 
-/// One sweep of coordinate descent from `codes_IR`.
+/// One sweep of coordinate descent from `codes_IR`, within one group.
 at::Tensor descend(const at::Tensor& codes_IR, const at::Tensor& target_IR, int bits,
                    const at::Tensor& scales_R, const HessianFactor& factor) {
   const at::Tensor value_IR = codes_IR * scales_R;
@@ -133,54 +150,65 @@ void for_slabs(const at::Tensor& w_OI, int64_t scales, const Work& work) {
 
 }  // namespace
 
-QTensor gptq(const at::Tensor& w_OI, int bits, at::Tensor correction_OI,
-             const HessianFactor& factor, const GptqOptions& options) {
+QTensor gptq(const at::Tensor& target_OI, int bits, at::ArrayRef<HessianFactor> factors,
+             const GptqOptions& options) {
   constexpr int64_t kStartSteps = 40;
   constexpr double kStartSmallest = 0.2;
   const c10::NoGradGuard no_grad;
-  check_weight(w_OI);
-  BPTQ_ASSERT(w_OI.size(1) == factor.order_I.size(0) && options.scales > 0);
-  const at::Tensor target_OI =
-      corrected_target(w_OI.to(at::kFloat), std::move(correction_OI), factor);
-  const at::Tensor scales_O = search_scales(
-      target_OI, bits, factor.hessian_II.diagonal().contiguous(), kStartSteps, kStartSmallest);
+  BPTQ_ASSERT(!factors.empty() && options.scales > 0);
+  std::vector<at::Tensor> moments;
+  for (const HessianFactor& factor : factors) {
+    moments.push_back(factor.hessian_II.diagonal());
+  }
+  const at::Tensor scales_O =
+      search_scales(target_OI, bits, at::cat(moments), kStartSteps, kStartSmallest);
   const at::Tensor codes_OI = at::empty(target_OI.sizes(), target_OI.options().dtype(at::kChar));
   for_slabs(target_OI, options.scales, [&](const auto& slab) {
     const at::Tensor target_IR = slab(target_OI).t().contiguous();
-    const Rounded best = round_best(target_IR, bits, slab(scales_O), factor, options);
+    const Rounded best = round_best(target_IR, bits, slab(scales_O), factors, options);
     slab(codes_OI).copy_(best.codes_IR.t());
     slab(scales_O).copy_(best.scales_R);
   });
-  for_slabs(target_OI, /*scales=*/1, [&](const auto& slab) {
-    const at::Tensor target_IR = slab(target_OI).t().contiguous();
-    at::Tensor codes_IR = slab(codes_OI).t();
-    for (int64_t sweep = 0; sweep < options.sweeps; ++sweep) {
-      codes_IR = descend(codes_IR, target_IR, bits, slab(scales_O), factor);
-    }
-    slab(codes_OI).copy_(codes_IR.t());
-  });
-  return {factor.from_order(codes_OI), scales_O, bits};
+  const std::vector<at::Tensor> targets_OJ = split(target_OI, factors, 1);
+  const std::vector<at::Tensor> codes_OJ = split(codes_OI, factors, 1);
+  for (size_t g = 0; g < factors.size(); ++g) {
+    for_slabs(targets_OJ[g], /*scales=*/1, [&](const auto& slab) {
+      const at::Tensor target_IR = slab(targets_OJ[g]).t().contiguous();
+      at::Tensor codes_IR = slab(codes_OJ[g]).t();
+      for (int64_t sweep = 0; sweep < options.sweeps; ++sweep) {
+        codes_IR = descend(codes_IR, target_IR, bits, slab(scales_O), factors[g]);
+      }
+      slab(codes_OJ[g]).copy_(factors[g].from_order(codes_IR.t()));
+    });
+  }
+  return {codes_OI, scales_O, bits};
 }
 
-std::vector<QTensor> gptq(at::ArrayRef<at::Tensor> weights_OI, int bits, InputStatistics input,
+std::vector<QTensor> gptq(at::ArrayRef<at::Tensor> weights_OI, int bits, GroupedStatistics input,
                           const GptqOptions& options) {
   std::vector<at::Tensor> wide_OI;
   std::vector<int64_t> channels;
   for (const at::Tensor& w_OI : weights_OI) {
+    check_weight(w_OI);
     wide_OI.push_back(w_OI.to(at::kFloat));
     channels.push_back(w_OI.size(0));
   }
-  // Channels do not see each other: one weight of all.
-  const at::Tensor w_OI = wide_OI.size() == 1 ? wide_OI[0] : at::cat(wide_OI);
+  // Channels do not see each other: one target of all.
+  const at::Tensor target_OI = at::cat(wide_OI);
   wide_OI.clear();
-  check_statistics(input, w_OI.size(1));
-  at::Tensor correction_OI;
-  if (options.correct && input.cross_II.defined()) {
-    correction_OI = at::matmul(w_OI, input.cross_II);
+  check_statistics(input, target_OI.size(1));
+  const std::vector<at::Tensor> targets_OJ = split_features(target_OI, input);
+  std::vector<HessianFactor> factors;
+  for (size_t g = 0; g < input.size(); ++g) {
+    at::Tensor correction_OJ;
+    if (options.correct && input[g].cross_II.defined()) {
+      correction_OJ = at::matmul(targets_OJ[g], input[g].cross_II);
+    }
+    input[g].cross_II.reset();
+    factors.push_back(factor_hessian(std::move(input[g]), options.factor));
+    targets_OJ[g].copy_(corrected_target(targets_OJ[g], std::move(correction_OJ), factors.back()));
   }
-  input.cross_II.reset();
-  const QTensor all = gptq(w_OI, bits, std::move(correction_OI),
-                           factor_hessian(std::move(input), options.factor), options);
+  const QTensor all = gptq(target_OI, bits, factors, options);
   const auto codes = all.codes_OI.split_with_sizes(channels);
   const auto scales = all.scales_O.split_with_sizes(channels);
   std::vector<QTensor> quantized;

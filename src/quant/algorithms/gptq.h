@@ -39,15 +39,15 @@ struct GptqOptions {
   int64_t sweeps = 1;         ///< of coordinate descent
 };
 
-/// Codes of one weight (any floating type, on the device of the factor). Channels do not see each
-/// other. correction_OI: as of corrected_target; consumed. Memory on the CPU beside the factor:
-/// three copies of the weight in fp32 and 300 MB (more beyond 20000 features). Error unless w_OI is
-/// finite.
-QTensor gptq(const at::Tensor& w_OI, int bits, at::Tensor correction_OI,
-             const HessianFactor& factor, const GptqOptions& options);
+/// Codes of one target [O, I] (fp32, on the device of the factors), whose groups of features are
+/// each in the order of their factor; the codes are in the order of the weight. Channels do not see
+/// each other. Memory on the CPU beside the factors: the codes and 300 MB (more beyond 20000
+/// features).
+QTensor gptq(const at::Tensor& target_OI, int bits, at::ArrayRef<HessianFactor> factors,
+             const GptqOptions& options);
 
 /// As Algorithm. The results are parts of one tensor of codes.
-std::vector<QTensor> gptq(at::ArrayRef<at::Tensor> weights_OI, int bits, InputStatistics input,
+std::vector<QTensor> gptq(at::ArrayRef<at::Tensor> weights_OI, int bits, GroupedStatistics input,
                           const GptqOptions& options);
 
 }  // namespace blockptq

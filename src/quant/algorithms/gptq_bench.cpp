@@ -27,7 +27,8 @@ void round_matrix(benchmark::State& state, int64_t channels, int64_t features, b
   kernels::measure_against(
       state, "product", w_OI.numel() * 4,
       [&] {
-        gptq(w_OI, 4, {}, factor_too ? factor_hessian(input, options.factor) : shared, options);
+        const HessianFactor factor = factor_too ? factor_hessian(input, options.factor) : shared;
+        gptq(factor.to_order(w_OI), 4, factor, options);
       },
       [&] { benchmark::DoNotOptimize(at::matmul(w_OI, input.hessian_II)); });
 }

@@ -25,7 +25,7 @@ GptqOptions plain_options() {
 
 QTensor gptq_of(const at::Tensor& w_OI, int bits, const InputStatistics& input,
                 const GptqOptions& options = {}) {
-  return gptq(w_OI, bits, input, options).front();
+  return gptq(w_OI, bits, {input}, options).front();
 }
 
 /// Algorithm 1 of arXiv 2210.17323 as its section 3 derives it, in fp64: the inverse Hessian of the
@@ -118,7 +118,7 @@ TEST(Gptq, BeatsRoundingToNearestOnNewTokens) {
   const at::Tensor w = at::randn({64, 128});
   for (const int bits : {4, 8}) {
     const double plain = loss(w, nearest(w, bits), unseen_II);
-    const double searched = loss(w, scale_search(w, bits, input, {}), unseen_II);
+    const double searched = loss(w, scale_search(w, bits, {input}, {}), unseen_II);
     const double ours = loss(w, gptq_of(w, bits, input), unseen_II);
     EXPECT_LT(searched, plain);
     EXPECT_LT(ours, 0.5 * searched);
@@ -132,12 +132,12 @@ TEST(Gptq, MoreScalesAndSweepsNeverHurt) {
   const HessianFactor factor = factor_hessian(input, {});
   const at::Tensor damped_II =
       input.hessian_II + factor.damping * input.hessian_II.diagonal().mean() * at::eye(48);
-  at::Tensor before = losses(w, gptq(w, 4, {}, factor, plain_options()), damped_II);
+  at::Tensor before = losses(w, gptq(factor.to_order(w), 4, factor, plain_options()), damped_II);
   for (const auto& [scales, sweeps] : std::vector<std::pair<int, int>>{{3, 0}, {3, 1}, {3, 4}}) {
     GptqOptions options;
     options.scales = scales;
     options.sweeps = sweeps;
-    const at::Tensor after = losses(w, gptq(w, 4, {}, factor, options), damped_II);
+    const at::Tensor after = losses(w, gptq(factor.to_order(w), 4, factor, options), damped_II);
     EXPECT_TRUE((after <= before * (1 + 1e-4)).all().item<bool>()) << scales << " " << sweeps;
     before = after;
   }
@@ -200,7 +200,7 @@ TEST(Gptq, WeightsOfOneInputAreTreatedEachByItself) {
   at::manual_seed(20);
   const at::Tensor gate = at::randn({16, 32}).to(at::kBFloat16);
   const at::Tensor up = at::randn({24, 32});
-  const std::vector<QTensor> both = gptq({gate, up}, 4, input, {});
+  const std::vector<QTensor> both = gptq({gate, up}, 4, {input}, {});
   EXPECT_TRUE(at::equal(both[0].codes_OI, gptq_of(gate.to(at::kFloat), 4, input).codes_OI));
   EXPECT_TRUE(at::equal(both[1].codes_OI, gptq_of(up, 4, input).codes_OI));
 }
@@ -211,7 +211,7 @@ TEST(Gptq, RefusesWhatIsNotFinite) {
   w[1][2] = std::numeric_limits<float>::quiet_NaN();
   EXPECT_THROW(gptq_of(w, 4, input), Error);
   EXPECT_THROW(nearest(w, 4), Error);
-  EXPECT_THROW(scale_search(w, 4, input, {}), Error);
+  EXPECT_THROW(scale_search(w, 4, {input}, {}), Error);
   InputStatistics broken = input;
   broken.cross_II = at::full({8, 8}, std::numeric_limits<float>::infinity());
   EXPECT_THROW(gptq_of(at::ones({4, 8}), 4, broken), Error);

@@ -19,7 +19,6 @@ at::Tensor HessianFactor::from_order(const at::Tensor& x) const {
 HessianFactor factor_hessian(InputStatistics input, const FactorOptions& options) {
   const at::Tensor diagonal_I = input.hessian_II.diagonal().clone();
   const int64_t features = diagonal_I.size(0);
-  check_statistics(input, features);
   HessianFactor factor;
   factor.order_I = options.act_order
                        ? diagonal_I.argsort(/*stable=*/true, /*dim=*/0, /*descending=*/false)

@@ -83,16 +83,17 @@ TEST(Shrink, AddsAverageTokensOfTheBlock) {
   const at::Tensor hessian_II = statistics_of(expert_TI).hessian_II;
   InputStatistics block = statistics_of(block_TI);
   block.cross_II = block.hessian_II * 0.1;
-  const InputStatistics shrunk = shrink(statistics_of(expert_TI), block, 2);
+  const InputStatistics shrunk = shrink({statistics_of(expert_TI)}, {block}, 2).front();
   EXPECT_EQ(shrunk.tokens, 6 + 8);
   EXPECT_TRUE(close(shrunk.hessian_II, hessian_II + block.hessian_II * 0.08, 1e-6));
   EXPECT_TRUE(close(shrunk.cross_II, block.cross_II * 0.08, 1e-6));
-  EXPECT_TRUE(at::equal(shrink(statistics_of(expert_TI), block, 0).hessian_II, hessian_II));
+  EXPECT_TRUE(
+      at::equal(shrink({statistics_of(expert_TI)}, {block}, 0).front().hessian_II, hessian_II));
 }
 
 TEST(Shrink, ExpertWithoutTokensGetsTheBlocks) {
   const InputStatistics block = statistics_of(correlated_inputs(100, 4, 7));
-  const InputStatistics shrunk = shrink({}, block, 1);
+  const InputStatistics shrunk = shrink({}, {block}, 1).front();
   EXPECT_EQ(shrunk.tokens, 4);
   EXPECT_TRUE(close(shrunk.hessian_II, block.hessian_II * 0.04, 1e-6));
   EXPECT_FALSE(shrunk.cross_II.defined());

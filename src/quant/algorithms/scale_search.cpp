@@ -46,12 +46,12 @@ at::Tensor search_scales(const at::Tensor& w_OI, int bits, const at::Tensor& wei
   return weight_scales(w_OI, bits, factors_S.index_select(0, losses_SO.argmin(0)));
 }
 
-QTensor scale_search(const at::Tensor& w_OI, int bits, const InputStatistics& input,
+QTensor scale_search(const at::Tensor& w_OI, int bits, const GroupedStatistics& input,
                      const ScaleSearchOptions& options) {
   check_weight(w_OI);
   check_statistics(input, w_OI.size(1));
   const at::Tensor wide_OI = w_OI.to(at::kFloat);
-  const at::Tensor weights_I = input.hessian_II.diagonal().contiguous();
+  const at::Tensor weights_I = second_moments(input);
   if (options.exact == 0) {
     return quantize_weight(
         wide_OI, bits, search_scales(wide_OI, bits, weights_I, options.steps, options.smallest));
@@ -61,11 +61,10 @@ QTensor scale_search(const at::Tensor& w_OI, int bits, const InputStatistics& in
   const auto [values, best_KO] = losses_SO.topk(std::min(options.exact, options.steps), /*dim=*/0,
                                                 /*largest=*/false);
   at::Tensor scales_O = weight_scales(wide_OI, bits);
-  at::Tensor least_O = quadratic_form(rounding_error(wide_OI, bits, scales_O), input.hessian_II);
+  at::Tensor least_O = quadratic_form(rounding_error(wide_OI, bits, scales_O), input);
   for (const at::Tensor& step_O : best_KO.unbind()) {
     const at::Tensor tried_O = weight_scales(wide_OI, bits, factors_S.index_select(0, step_O));
-    const at::Tensor loss_O =
-        quadratic_form(rounding_error(wide_OI, bits, tried_O), input.hessian_II);
+    const at::Tensor loss_O = quadratic_form(rounding_error(wide_OI, bits, tried_O), input);
     scales_O = at::where(loss_O < least_O, tried_O, scales_O);
     least_O = at::minimum(loss_O, least_O);
   }

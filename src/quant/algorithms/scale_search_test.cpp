@@ -28,11 +28,11 @@ TEST(ScaleSearch, FindsTheLeastLossOfAllFactors) {
   for (const int bits : {4, 8}) {
     ScaleSearchOptions options;
     options.exact = options.steps;
-    const at::Tensor exact = losses(w, scale_search(w, bits, input, options), input.hessian_II);
+    const at::Tensor exact = losses(w, scale_search(w, bits, {input}, options), input.hessian_II);
     EXPECT_TRUE(at::allclose(exact, least_losses(w, bits, input.hessian_II, options), 1e-4));
     options.exact = 0;
     const at::Tensor diagonal = input.hessian_II.diagonal().diag();
-    const at::Tensor by_diagonal = losses(w, scale_search(w, bits, input, options), diagonal);
+    const at::Tensor by_diagonal = losses(w, scale_search(w, bits, {input}, options), diagonal);
     EXPECT_TRUE(at::allclose(by_diagonal, least_losses(w, bits, diagonal, options), 1e-4));
   }
 }
@@ -42,7 +42,7 @@ TEST(ScaleSearch, IsNeverWorseThanNearest) {
   const at::Tensor w = at::randn({50, 64});
   for (const int bits : {4, 8}) {
     const at::Tensor plain = losses(w, nearest(w, bits), input.hessian_II);
-    const at::Tensor ours = losses(w, scale_search(w, bits, input, {}), input.hessian_II);
+    const at::Tensor ours = losses(w, scale_search(w, bits, {input}, {}), input.hessian_II);
     EXPECT_TRUE((ours <= plain * (1 + 1e-5)).all().item<bool>());
   }
 }
@@ -51,14 +51,14 @@ TEST(ScaleSearch, LeavesWhatTheGridHolds) {
   const at::Tensor w = at::randint(-7, 8, {16, 32}).to(at::kFloat);
   at::Tensor filled = w.clone();
   filled.select(1, 0).fill_(7);
-  const QTensor q = scale_search(filled, 4, statistics_of(correlated_inputs(100, 32, 3)), {});
+  const QTensor q = scale_search(filled, 4, {statistics_of(correlated_inputs(100, 32, 3))}, {});
   EXPECT_TRUE(at::equal(q.codes_OI.to(at::kFloat), filled));
 }
 
 TEST(ScaleSearch, ChannelOfZerosHasScaleOne) {
   at::Tensor w = at::randn({2, 16});
   w[0].zero_();
-  const QTensor q = scale_search(w, 4, statistics_of(correlated_inputs(100, 16, 4)), {});
+  const QTensor q = scale_search(w, 4, {statistics_of(correlated_inputs(100, 16, 4))}, {});
   EXPECT_EQ(q.scales_O[0].item<float>(), 1);
 }
 

@@ -19,13 +19,24 @@ at::Tensor add_scaled(at::Tensor&& sums_II, const at::Tensor& more_II, double fa
 
 }  // namespace
 
-InputStatistics shrink(InputStatistics&& expert, const InputStatistics& block, double strength) {
-  BPTQ_ASSERT(block.tokens > 0 && block.hessian_II.defined() && strength >= 0);
-  const double tokens = strength * static_cast<double>(block.hessian_II.size(0));
-  const double factor = tokens / static_cast<double>(block.tokens);
-  return {add_scaled(std::move(expert.hessian_II), block.hessian_II, factor),
-          add_scaled(std::move(expert.cross_II), block.cross_II, factor),
-          expert.tokens + std::llround(tokens)};
+GroupedStatistics shrink(GroupedStatistics&& expert, const GroupedStatistics& block,
+                         double strength) {
+  BPTQ_ASSERT(strength >= 0);
+  GroupedStatistics shrunk = std::move(expert);
+  shrunk.resize(block.size());  // of no tokens: no sums
+  int64_t features = 0;
+  for (const InputStatistics& group : block) {
+    BPTQ_ASSERT(group.tokens > 0 && group.hessian_II.defined());
+    features += group.hessian_II.size(0);
+  }
+  const double tokens = strength * static_cast<double>(features);
+  for (size_t g = 0; g < block.size(); ++g) {
+    const double factor = tokens / static_cast<double>(block[g].tokens);
+    shrunk[g] = {add_scaled(std::move(shrunk[g].hessian_II), block[g].hessian_II, factor),
+                 add_scaled(std::move(shrunk[g].cross_II), block[g].cross_II, factor),
+                 shrunk[g].tokens + std::llround(tokens)};
+  }
+  return shrunk;
 }
 
 }  // namespace blockptq

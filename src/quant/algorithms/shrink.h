@@ -13,6 +13,7 @@ namespace blockptq {
 ///
 /// `block`: the sums over all its experts, of the same input (gate and up; the inputs of down have
 /// no common basis). Undefined sums are zero. The result takes the expert's memory.
-InputStatistics shrink(InputStatistics&& expert, const InputStatistics& block, double strength);
+GroupedStatistics shrink(GroupedStatistics&& expert, const GroupedStatistics& block,
+                         double strength);
 
 }  // namespace blockptq
