@@ -15,11 +15,11 @@ namespace blockptq {
 namespace {
 
 /// The algorithm of a rule, {"name": ..., options}.
-Algorithm algorithm_of(const Json& rule) {
+Algorithm algorithm_of(const Json& rule, at::ScalarType type) {
   const JsonView view(rule, "recipe", "algorithm");
   Json options = rule;
   options.erase("name");
-  return make_algorithm(view.at("name").string(), JsonView(options, "recipe", "algorithm"));
+  return make_algorithm(view.at("name").string(), JsonView(options, "recipe", "algorithm"), type);
 }
 
 }  // namespace
@@ -74,7 +74,8 @@ void choose_codes(const CalibrationContext& context, const std::vector<Weight>& 
       values.push_back(weight->value);
     }
     GroupedStatistics own = --left == 0 ? std::move(input) : input;
-    const auto results = algorithm_of(Json::parse(key.second))(values, key.first, std::move(own));
+    const Algorithm algorithm = algorithm_of(Json::parse(key.second), context.type);
+    const auto results = algorithm(values, key.first, std::move(own));
     for (size_t i = 0; i < members.size(); ++i) {
       chosen[members[i]->name] = results[i];
     }

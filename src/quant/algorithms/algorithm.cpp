@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "quant/algorithms/product.h"
 
 namespace blockptq {
 namespace {
@@ -63,11 +64,12 @@ std::vector<at::Tensor> split_features(const at::Tensor& x, const GroupedStatist
   return x.split_with_sizes(sizes, -1);
 }
 
-at::Tensor quadratic_form(const at::Tensor& e_OI, const GroupedStatistics& input) {
+at::Tensor quadratic_form(const at::Tensor& e_OI, const GroupedStatistics& input,
+                          at::ScalarType products) {
   at::Tensor sum_O = at::zeros({e_OI.size(0)}, e_OI.options());
   const auto parts_OJ = split_features(e_OI, input);
   for (size_t g = 0; g < input.size(); ++g) {
-    sum_O += at::matmul(parts_OJ[g], input[g].hessian_II).mul_(parts_OJ[g]).sum(1);
+    sum_O += product(parts_OJ[g], input[g].hessian_II, products).mul_(parts_OJ[g]).sum(1);
   }
   return sum_O;
 }

@@ -50,6 +50,8 @@ std::vector<at::Tensor> split_features(const at::Tensor& x, const GroupedStatist
 
 /// e H e^T of every row e: fp32 [O]. With the error of a weight for e and the Hessian of its input,
 /// the squared error that the channel makes on the calibration tokens.
-at::Tensor quadratic_form(const at::Tensor& e_OI, const GroupedStatistics& input);
+/// products: as product() has it.
+at::Tensor quadratic_form(const at::Tensor& e_OI, const GroupedStatistics& input,
+                          at::ScalarType products = at::kFloat);
 
 }  // namespace blockptq

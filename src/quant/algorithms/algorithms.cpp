@@ -26,14 +26,15 @@ Algorithm one_by_one(Function function) {
   };
 }
 
-Algorithm make_nearest(OptionReader& /*options*/) {
+Algorithm make_nearest(OptionReader& /*options*/, at::ScalarType /*products*/) {
   return one_by_one([](const at::Tensor& w_OI, int bits, const GroupedStatistics& /*input*/) {
     return nearest(w_OI, bits);
   });
 }
 
-Algorithm make_scale_search(OptionReader& options) {
+Algorithm make_scale_search(OptionReader& options, at::ScalarType products) {
   ScaleSearchOptions chosen;
+  chosen.products = products;
   options.read("steps", chosen.steps, 1, 1000);
   options.read("smallest", chosen.smallest, 1e-3, 1);
   options.read("exact", chosen.exact, 0, 1000);
@@ -42,8 +43,9 @@ Algorithm make_scale_search(OptionReader& options) {
   });
 }
 
-Algorithm make_gptq(OptionReader& options) {
+Algorithm make_gptq(OptionReader& options, at::ScalarType products) {
   GptqOptions chosen;
+  chosen.products = products;
   options.read("damping", chosen.factor.damping, 0, 1e3);
   options.read("token_damping", chosen.factor.token_damping, 0, 1e3);
   options.read("act_order", chosen.factor.act_order);
@@ -58,7 +60,7 @@ Algorithm make_gptq(OptionReader& options) {
 
 struct Row {
   std::string_view name;
-  Algorithm (*make)(OptionReader& options);
+  Algorithm (*make)(OptionReader& options, at::ScalarType products);
 };
 
 constexpr std::array kAlgorithms{
@@ -77,13 +79,13 @@ std::string algorithm_names() {
   return names;
 }
 
-Algorithm make_algorithm(std::string_view name, const JsonView& options) {
+Algorithm make_algorithm(std::string_view name, const JsonView& options, at::ScalarType products) {
   const auto* row = std::find_if(kAlgorithms.begin(), kAlgorithms.end(),
                                  [&](const Row& candidate) { return candidate.name == name; });
   check(row != kAlgorithms.end(), "{}: unknown algorithm '{}', expected one of: {}",
         options.where(), name, algorithm_names());
   OptionReader reader(options);
-  Algorithm algorithm = row->make(reader);
+  Algorithm algorithm = row->make(reader, products);
   reader.finish();
   return algorithm;
 }

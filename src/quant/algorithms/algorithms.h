@@ -11,8 +11,10 @@ namespace blockptq {
 
 /// The algorithm `name` with its options, the members of the object `options`; a missing one has
 /// the default of the algorithm's header. Error for an unknown name, an unknown option (both name
-/// what is known) or a value out of range.
-Algorithm make_algorithm(std::string_view name, const JsonView& options);
+/// what is known) or a value out of range. products: the type that large products may be computed
+/// in (product.h).
+Algorithm make_algorithm(std::string_view name, const JsonView& options,
+                         at::ScalarType products = at::kFloat);
 
 /// The names that make_algorithm() knows, "a, b, c".
 std::string algorithm_names();

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "quant/algorithms/product.h"
 #include "quant/algorithms/scale_search.h"
 
 namespace blockptq {
@@ -21,13 +22,14 @@ class Sweep {
   /// consumed. With M = L the sums are those of gptq.h from zero; with M = H they are when start is
   /// s q of the codes so far and pending H e.
   Sweep(const at::Tensor& matrix_II, int bits, at::Tensor start_IR, at::Tensor pending_IR,
-        at::Tensor scales_R)
+        at::Tensor scales_R, at::ScalarType products)
       : matrix_II_(matrix_II),
         diagonal_I_(matrix_II.diagonal().to(at::kCPU).contiguous()),
         bits_(bits),
         start_IR_(std::move(start_IR)),
         pending_IR_(std::move(pending_IR)),
         scales_R_(std::move(scales_R)),
+        products_(products),
         codes_IR_(at::empty_like(pending_IR_, at::kChar)),
         loss_R_(at::zeros_like(scales_R_)) {
     round(0, matrix_II_.size(0));
@@ -38,6 +40,8 @@ class Sweep {
   const at::Tensor& loss_R() const { return loss_R_; }
 
  private:
+  static constexpr int64_t kLargeProduct = 128;  ///< features; below, converting costs too much
+
   void round(int64_t begin, int64_t end) {
     if (end - begin == 1) {
       round_feature(begin);
@@ -46,7 +50,13 @@ class Sweep {
     const int64_t middle = begin + (end - begin) / 2;
     round(middle, end);
     const at::Tensor coupling = matrix_II_.slice(0, middle, end).slice(1, begin, middle);
-    pending_IR_.slice(0, begin, middle).addmm_(coupling.t(), pending_IR_.slice(0, middle, end));
+    at::Tensor pending = pending_IR_.slice(0, begin, middle);
+    const at::Tensor done = pending_IR_.slice(0, middle, end);
+    if (products_ == at::kFloat || end - begin < kLargeProduct) {
+      pending.addmm_(coupling.t(), done);
+    } else {
+      pending.add_(product(coupling.t(), done, products_));
+    }
     round(begin, middle);
   }
 
@@ -69,6 +79,7 @@ class Sweep {
   at::Tensor start_IR_;
   at::Tensor pending_IR_;  ///< of the features to come; d of those that are done
   at::Tensor scales_R_;
+  at::ScalarType products_;
   at::Tensor codes_IR_;
   at::Tensor loss_R_;
 };
@@ -113,7 +124,8 @@ Rounded round_best(const at::Tensor& target_IR, int bits, const at::Tensor& scal
   at::Tensor loss_KR = at::zeros_like(tried_KR);
   for (size_t g = 0; g < factors.size(); ++g) {
     const at::Tensor start = targets_JR[g].repeat({1, tried});
-    const Sweep sweep(factors[g].lower_II, bits, start, at::zeros_like(start), tried_KR.flatten());
+    const Sweep sweep(factors[g].lower_II, bits, start, at::zeros_like(start), tried_KR.flatten(),
+                      options.products);
     loss_KR += sweep.loss_R().view({tried, channels});
     codes_JKR.push_back(sweep.codes_IR().view({-1, tried, channels}));
   }
@@ -126,10 +138,11 @@ Rounded round_best(const at::Tensor& target_IR, int bits, const at::Tensor& scal
 
 /// One sweep of coordinate descent from `codes_IR`, within one group.
 at::Tensor descend(const at::Tensor& codes_IR, const at::Tensor& target_IR, int bits,
-                   const at::Tensor& scales_R, const HessianFactor& factor) {
+                   const at::Tensor& scales_R, const HessianFactor& factor,
+                   at::ScalarType products) {
   const at::Tensor value_IR = codes_IR * scales_R;
-  const at::Tensor gradient_IR = at::matmul(factor.hessian_II, target_IR - value_IR);
-  return Sweep(factor.hessian_II, bits, value_IR, gradient_IR, scales_R).codes_IR();
+  const at::Tensor gradient_IR = product(factor.hessian_II, target_IR - value_IR, products);
+  return Sweep(factor.hessian_II, bits, value_IR, gradient_IR, scales_R, products).codes_IR();
 }
 
 /// Calls work(slab) with the channels of w_OI, as many at a time as go together under `scales`
@@ -176,7 +189,7 @@ QTensor gptq(const at::Tensor& target_OI, int bits, at::ArrayRef<HessianFactor> 
       const at::Tensor target_IR = slab(targets_OJ[g]).t().contiguous();
       at::Tensor codes_IR = slab(codes_OJ[g]).t();
       for (int64_t sweep = 0; sweep < options.sweeps; ++sweep) {
-        codes_IR = descend(codes_IR, target_IR, bits, slab(scales_O), factors[g]);
+        codes_IR = descend(codes_IR, target_IR, bits, slab(scales_O), factors[g], options.products);
       }
       slab(codes_OJ[g]).copy_(factors[g].from_order(codes_IR.t()));
     });
@@ -202,7 +215,7 @@ std::vector<QTensor> gptq(at::ArrayRef<at::Tensor> weights_OI, int bits, Grouped
   for (size_t g = 0; g < input.size(); ++g) {
     at::Tensor correction_OJ;
     if (options.correct && input[g].cross_II.defined()) {
-      correction_OJ = at::matmul(targets_OJ[g], input[g].cross_II);
+      correction_OJ = product(targets_OJ[g], input[g].cross_II, options.products);
     }
     input[g].cross_II.reset();
     factors.push_back(factor_hessian(std::move(input[g]), options.factor));

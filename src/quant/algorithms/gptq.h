@@ -37,6 +37,8 @@ struct GptqOptions {
   int64_t scales = 11;        ///< scales tried per channel
   double scale_range = 0.15;  ///< relative to the searched scale, to both sides
   int64_t sweeps = 1;         ///< of coordinate descent
+  /// Of the sums (product.h): what a sum is off by is far less than the step of any grid.
+  at::ScalarType products = at::kFloat;
 };
 
 /// Codes of one target [O, I] (fp32, on the device of the factors), whose groups of features are

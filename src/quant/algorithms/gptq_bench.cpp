@@ -19,10 +19,12 @@ InputStatistics random_statistics(int64_t features) {
   return {hessian_II, {}, 4 * features};
 }
 
-void round_matrix(benchmark::State& state, int64_t channels, int64_t features, bool factor_too) {
+void round_matrix(benchmark::State& state, int64_t channels, int64_t features, bool factor_too,
+                  at::ScalarType products) {
   const InputStatistics input = random_statistics(features);
   const at::Tensor w_OI = at::randn({channels, features});
-  const GptqOptions options;
+  GptqOptions options;
+  options.products = products;
   const HessianFactor shared = factor_hessian(input, options.factor);
   kernels::measure_against(
       state, "product", w_OI.numel() * 4,
@@ -35,14 +37,17 @@ void round_matrix(benchmark::State& state, int64_t channels, int64_t features, b
 
 const bool kRegistered = [] {
   for (const auto& [channels, features] : {std::pair{2048, 7168}, std::pair{7168, 2048}}) {
-    for (const bool factor_too : {false, true}) {
-      const std::string name =
-          fmt::format("gptq/{}x{}{}", channels, features, factor_too ? "/with_factor" : "");
-      benchmark::RegisterBenchmark(name.c_str(), round_matrix, channels, features, factor_too)
+    const auto add = [&](const char* variant, bool factor_too, at::ScalarType products) {
+      const std::string name = fmt::format("gptq/{}x{}{}", channels, features, variant);
+      benchmark::RegisterBenchmark(name.c_str(), round_matrix, channels, features, factor_too,
+                                   products)
           ->Iterations(1)
           ->UseManualTime()
           ->Unit(benchmark::kSecond);
-    }
+    };
+    add("", false, at::kFloat);
+    add("/with_factor", true, at::kFloat);
+    add("/bf16", false, at::kBFloat16);
   }
   return true;
 }();

@@ -47,6 +47,18 @@ at::Tensor textbook_codes(const at::Tensor& w_OI, int bits, const at::Tensor& sc
   return codes;
 }
 
+TEST(Gptq, ProductsOfBf16AreAsGood) {
+  const InputStatistics input = statistics_of(correlated_inputs(2000, 600, 23));
+  const at::Tensor w = at::randn({64, 600});
+  for (const int bits : {8, 4}) {
+    GptqOptions options;
+    const double exact = loss(w, gptq_of(w, bits, input, options), input.hessian_II);
+    options.products = at::kBFloat16;
+    const double rounded = loss(w, gptq_of(w, bits, input, options), input.hessian_II);
+    EXPECT_NEAR(rounded / exact, 1, 0.01) << bits << " bits";
+  }
+}
+
 TEST(Gptq, EqualsTheTextbook) {
   for (const bool act_order : {true, false}) {
     for (const int64_t features : {1, 2, 3, 17, 64, 100}) {

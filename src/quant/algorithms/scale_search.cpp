@@ -61,10 +61,12 @@ QTensor scale_search(const at::Tensor& w_OI, int bits, const GroupedStatistics& 
   const auto [values, best_KO] = losses_SO.topk(std::min(options.exact, options.steps), /*dim=*/0,
                                                 /*largest=*/false);
   at::Tensor scales_O = weight_scales(wide_OI, bits);
-  at::Tensor least_O = quadratic_form(rounding_error(wide_OI, bits, scales_O), input);
+  at::Tensor least_O =
+      quadratic_form(rounding_error(wide_OI, bits, scales_O), input, options.products);
   for (const at::Tensor& step_O : best_KO.unbind()) {
     const at::Tensor tried_O = weight_scales(wide_OI, bits, factors_S.index_select(0, step_O));
-    const at::Tensor loss_O = quadratic_form(rounding_error(wide_OI, bits, tried_O), input);
+    const at::Tensor loss_O =
+        quadratic_form(rounding_error(wide_OI, bits, tried_O), input, options.products);
     scales_O = at::where(loss_O < least_O, tried_O, scales_O);
     least_O = at::minimum(loss_O, least_O);
   }

@@ -21,6 +21,7 @@ struct ScaleSearchOptions {
   /// How many factors of every channel, the best by diag(H), are judged by all of H (a product of
   /// the cost of w H each). 0: diag(H) decides.
   int64_t exact = 16;
+  at::ScalarType products = at::kFloat;  ///< of those products (product.h)
 };
 
 /// Scales [O] that minimise sum_i d_i e_i^2, d: `weights_I` (fp32, >= 0). w_OI in fp32.
