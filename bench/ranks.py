@@ -1,4 +1,4 @@
-"""Time of 2 ranks x 1 thread against 1 rank x 1 thread, at the sizes of DeepSeek-V3.2's blocks.
+"""Time of 2 ranks x 1 core against 1 rank x 1 core, at the sizes of DeepSeek-V3.2's blocks.
 
     python tests/make_checkpoint.py DIR --hidden 7168 --moe_intermediate 2048 --experts 16 --blocks 1 ...
     PYTHONPATH=tests python bench/ranks.py DIR eval --seq_len 512 --max_chunks 4 --dtype fp32
@@ -16,7 +16,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from blockptq_testing.ranks import Job, tensor_files
+from blockptq_testing.network import Host
+from blockptq_testing.ranks import Job
+from blockptq_testing.tensorfile import tensor_files
 
 Result = dict[str, Any]
 
@@ -24,11 +26,13 @@ Result = dict[str, Any]
 def run(size: int, command: list[str], folder: Path) -> Result:
     """The JSON of a job of `size` ranks."""
     json_file = folder / f"{size}.json"
-    job = Job([[*command, "--json", str(json_file)]] * size, lost_after=60)
+    # A core each: reading ahead has a thread of its own, which would take the other one when it is idle.
+    hosts = [Host("127.0.0.1", ("taskset", "-c", str(core))) for core in range(size)]
+    job = Job([[*command, "--json", str(json_file)]] * size, lost_after=60, hosts=hosts)
     if job.wait(timeout=1e6) != [0] * size:
         sys.exit("\n".join(job.errors()))
     result: Result = json.loads(json_file.read_text())
-    print(f"{size} x 1 thread: {result['seconds']:.1f} s, {result['bytes_read'] / 1e6:.0f} MB read", flush=True)
+    print(f"{size} x 1 core: {result['seconds']:.1f} s, {result['bytes_read'] / 1e6:.0f} MB read", flush=True)
     return result
 
 

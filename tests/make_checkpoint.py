@@ -2,8 +2,8 @@
 
     python tests/make_checkpoint.py DIR --preset deepseek --blocks 2 --dense_blocks 0 --experts 64
 
-Names, dtypes and shapes are those of DeepSeek-V3.2, DeepSeek-V3 or Qwen3-MoE (--model_type). The
-weights are slices of one pool of normal numbers, scaled so that activations stay near 1; the slice
+Names, dtypes and shapes are those of DeepSeek-V3.2, DeepSeek-V3, Qwen3-MoE, Qwen3 or Llama
+(--model_type). The weights are slices of one pool of normal numbers, scaled so that activations stay near 1; the slice
 depends on the name and the seed alone. Tensors are written in pieces: memory stays constant, and
 the disk is the limit. The tokenizer is the one of the small model that ships with the project.
 """

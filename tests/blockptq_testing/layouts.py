@@ -43,6 +43,8 @@ class Dims:
     kv_heads: int = 2
     head_dim: int = 32
     vocab: int = 4096
+    sparse_step: int = 1  # of Qwen3-MoE: behind the dense blocks, only every so manieth block has experts
+    tied: int = 0  # 1: the output head is the embedding
 
 
 PRESETS = {
@@ -91,9 +93,13 @@ class Layout(ABC):
         d = self.dims
         yield self._embedding("model.")
         for block in range(d.blocks):
-            yield from self._block(f"model.layers.{block}.", moe=block >= d.dense_blocks)
+            yield from self._block(f"model.layers.{block}.", self._is_moe(block))
         yield self._norm("model.norm", d.hidden)
-        yield self._plain("lm_head", d.vocab, d.hidden)
+        if not d.tied:
+            yield self._plain("lm_head", d.vocab, d.hidden)
+
+    def _is_moe(self, block: int) -> bool:
+        return block >= self.dims.dense_blocks
 
     @abstractmethod
     def _block(self, prefix: str, moe: bool) -> Iterator[Tensor]:
@@ -122,7 +128,7 @@ class Layout(ABC):
             "num_hidden_layers": d.blocks,
             "rms_norm_eps": 1e-06,
             "rope_theta": 10000,
-            "tie_word_embeddings": False,
+            "tie_word_embeddings": bool(d.tied),
             "torch_dtype": "bfloat16",
             "vocab_size": d.vocab,
         }
@@ -240,8 +246,15 @@ class DeepSeekLayout(Layout):
         return config
 
 
-class Qwen3MoeLayout(Layout):
-    """Qwen3-MoE; the first `dense_blocks` blocks are dense."""
+class GroupedQueryLayout(Layout):
+    """Llama, Qwen3 and Qwen3-MoE, whose first `dense_blocks` blocks are dense."""
+
+    @property
+    def _has_norms(self) -> bool:
+        return self.model_type != "llama"
+
+    def _is_moe(self, block: int) -> bool:
+        return self.model_type == "qwen3_moe" and super()._is_moe(block) and (block + 1) % self.dims.sparse_step == 0
 
     def _block(self, prefix: str, moe: bool) -> Iterator[Tensor]:
         d = self.dims
@@ -249,8 +262,9 @@ class Qwen3MoeLayout(Layout):
         yield from self._linear(prefix + "self_attn.q_proj", d.heads * d.head_dim, d.hidden)
         yield from self._linear(prefix + "self_attn.k_proj", d.kv_heads * d.head_dim, d.hidden)
         yield from self._linear(prefix + "self_attn.v_proj", d.kv_heads * d.head_dim, d.hidden)
-        yield self._norm(prefix + "self_attn.q_norm", d.head_dim)
-        yield self._norm(prefix + "self_attn.k_norm", d.head_dim)
+        if self._has_norms:
+            yield self._norm(prefix + "self_attn.q_norm", d.head_dim)
+            yield self._norm(prefix + "self_attn.k_norm", d.head_dim)
         yield from self._linear(prefix + "self_attn.o_proj", d.hidden, d.heads * d.head_dim)
         yield self._norm(prefix + "post_attention_layernorm", d.hidden)
         if not moe:
@@ -262,21 +276,29 @@ class Qwen3MoeLayout(Layout):
 
     def _family_config(self) -> dict[str, Any]:
         d = self.dims
-        return {
-            "architectures": ["Qwen3MoeForCausalLM"],
-            "decoder_sparse_step": 1,
+        names = {"qwen3_moe": "Qwen3MoeForCausalLM", "qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM"}
+        config: dict[str, Any] = {
+            "architectures": [names[self.model_type]],
             "head_dim": d.head_dim,
-            "mlp_only_layers": list(range(d.dense_blocks)),
-            "num_experts": d.experts,
             "num_key_value_heads": d.kv_heads,
             "rope_scaling": None,
-            "sliding_window": None,
-            "use_sliding_window": False,
         }
+        if self.model_type == "llama":
+            return config | {"mlp_bias": False}
+        config |= {"sliding_window": None, "use_sliding_window": False}
+        if self.model_type == "qwen3_moe":
+            config |= {
+                "decoder_sparse_step": d.sparse_step,
+                "mlp_only_layers": list(range(d.dense_blocks)),
+                "num_experts": d.experts,
+            }
+        return config
 
 
 LAYOUTS: dict[str, type[Layout]] = {
     "deepseek_v32": DeepSeekLayout,
     "deepseek_v3": DeepSeekLayout,
-    "qwen3_moe": Qwen3MoeLayout,
+    "qwen3_moe": GroupedQueryLayout,
+    "qwen3": GroupedQueryLayout,
+    "llama": GroupedQueryLayout,
 }
