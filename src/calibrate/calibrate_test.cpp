@@ -36,13 +36,31 @@ TEST(Statistics, SumsAreThoseOfTheDefinition) {
   sum.add(x.slice(0, 2), y.slice(0, 2), g.slice(0, 2));
   at::Tensor h = at::zeros({3, 3});
   at::Tensor c = at::zeros({3, 3});
+  double chance = 0;
   for (int64_t t = 0; t < 5; ++t) {
+    const at::Tensor difference = x[t] - y[t];
     h += g[t].square() * at::outer(y[t], y[t]);
-    c += g[t].square() * at::outer(x[t] - y[t], y[t]);
+    c += g[t].square() * at::outer(difference, y[t]);
+    chance += (g[t].pow(4) * difference.square().sum() * y[t].square().sum()).item<double>();
   }
-  EXPECT_TRUE(at::allclose(sum.result()[0].hessian_II, h, 1e-5, 1e-6));
-  EXPECT_TRUE(at::allclose(sum.result()[0].cross_II, c, 1e-5, 1e-6));
   EXPECT_EQ(sum.tokens(), 4);
+  const InputStatistics result = sum.take().front();
+  EXPECT_TRUE(at::allclose(result.hessian_II, h, 1e-5, 1e-6));
+  const double kept = 1 - chance / c.square().sum().item<double>();
+  EXPECT_TRUE(at::allclose(result.cross_II, c * std::max(kept, 0.0), 1e-4, 1e-5));
+}
+
+TEST(Statistics, WhatChanceGivesIsNoCorrection) {
+  at::manual_seed(3);
+  const at::Tensor x = at::randn({400, 40});
+  const auto cross_norm = [&](const at::Tensor& other) {
+    StatisticsSum sum;
+    sum.add(other, x, {});
+    return sum.take().front().cross_II.norm().item<double>();
+  };
+  const double raw = at::matmul(at::randn({40, 400}), x).norm().item<double>();
+  EXPECT_LT(cross_norm(x + at::randn({400, 40})), 0.2 * raw);
+  EXPECT_NEAR(cross_norm(1.5 * x) / (0.5 * at::matmul(x.t(), x)).norm().item<double>(), 1, 0.15);
 }
 
 TEST(Statistics, WideInputsAreTakenInGroups) {
@@ -53,11 +71,10 @@ TEST(Statistics, WideInputsAreTakenInGroups) {
   const at::Tensor x = at::randn({3, 8200});
   StatisticsSum sum;
   sum.add(x, 0.5 * x, {});
-  ASSERT_EQ(sum.result().size(), 3U);
+  const GroupedStatistics result = sum.take();
+  ASSERT_EQ(result.size(), 3U);
   const at::Tensor last_TJ = x.slice(1, 8192);
-  const at::Tensor h = at::matmul(last_TJ.t(), last_TJ) / 4;
-  EXPECT_TRUE(at::allclose(sum.result()[2].hessian_II, h, 1e-5, 1e-6));
-  EXPECT_TRUE(at::allclose(sum.result()[2].cross_II, h, 1e-5, 1e-6));
+  EXPECT_TRUE(at::allclose(result[2].hessian_II, at::matmul(last_TJ.t(), last_TJ) / 4, 1e-5, 1e-6));
 }
 
 TEST(RoutedTokens, EitherModelSendsATokenToTheExpert) {

@@ -46,6 +46,7 @@ void StatisticsSum::add(const at::Tensor& float_TI, const at::Tensor& quant_TI,
   }
   const std::vector<int64_t> sizes = feature_groups(x.size(1));
   sums_.resize(sizes.size());
+  chance_.resize(sizes.size());
   const auto xs_TJ = x.split_with_sizes(sizes, 1);
   const auto differences_TJ = difference.split_with_sizes(sizes, 1);
   for (size_t g = 0; g < sizes.size(); ++g) {
@@ -55,8 +56,23 @@ void StatisticsSum::add(const at::Tensor& float_TI, const at::Tensor& quant_TI,
     }
     if (cross_) {
       accumulate(sums_[g].cross_II, differences_TJ[g], xs_TJ[g]);
+      chance_[g] += (differences_TJ[g].square().sum(1) * xs_TJ[g].square().sum(1))
+                        .sum(at::kDouble)
+                        .item<double>();
     }
   }
+}
+
+GroupedStatistics StatisticsSum::take() {
+  for (size_t g = 0; g < sums_.size(); ++g) {
+    at::Tensor& cross_II = sums_[g].cross_II;
+    if (cross_II.defined()) {
+      const auto norm = cross_II.norm().item<double>();
+      const double kept = norm > 0 ? 1 - chance_[g] / (norm * norm) : 0;
+      cross_II.mul_(std::max(kept, 0.0));
+    }
+  }
+  return std::move(sums_);
 }
 
 }  // namespace blockptq

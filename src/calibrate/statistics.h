@@ -32,14 +32,18 @@ class StatisticsSum {
   void add(const at::Tensor& float_TI, const at::Tensor& quant_TI, const at::Tensor& weight_T);
 
   int64_t tokens() const { return sums_.empty() ? 0 : sums_.front().tokens; }
-  const GroupedStatistics& result() const { return sums_; }
-  /// The result, to be consumed.
-  GroupedStatistics take() { return std::move(sums_); }
+  /// The sums, C as far as chance does not account for it, to be consumed. Were the differences of
+  /// the two models' inputs independent of the inputs, of either sign, then C would have the
+  /// squared norm n = sum_t g_t^4 |x - x'|^2 |x'|^2 on average; C (1 - n / |C|^2), not below 0, is
+  /// the estimate of James and Stein (1961, positive part). Of few tokens, or where little but the
+  /// rounding of activations differs, a correction for C would fit noise.
+  GroupedStatistics take();
 
  private:
   bool hessian_ = true;
   bool cross_ = true;
-  GroupedStatistics sums_;  ///< none before the first tokens
+  GroupedStatistics sums_;      ///< none before the first tokens
+  std::vector<double> chance_;  ///< n of each group
 };
 
 }  // namespace blockptq

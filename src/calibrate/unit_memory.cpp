@@ -54,20 +54,20 @@ struct PieceWeights {
   }
 };
 
-/// Rounding of a group, beside its matrices (quant/algorithms/gptq.h): one weight of all, its
-/// target and what that is solved from; or the target, codes, and a slab of channels under all
+/// Rounding of a group, beside its matrices (quant/algorithms/gptq.h): one target of all weights,
+/// and what it is solved from; or codes, the matrices in BF16, and a slab of channels under all
 /// scales, or of more channels in descent.
 int64_t rounding_bytes(const InputGroup& group) {
   constexpr int64_t kSlab = int64_t{1} << 24;  // elements
   constexpr int64_t kScales = 11;
   const int64_t elements = group.channels * group.features;
-  const int64_t joined = group.weights > 1 ? kFloat * elements : 0;
   if (!group.second_order) {
-    return joined + 2 * kFloat * elements;
+    return (group.weights > 1 ? 3 : 2) * kFloat * elements;
   }
+  const int64_t solved = group.channels * feature_groups(group.features).front();
   const int64_t tried = std::min(kSlab, kScales * elements);
   const int64_t slab = std::max(10 * tried, 18 * std::min(kSlab, elements));
-  return joined + std::max(2 * kFloat * elements, (kFloat + 1) * elements + slab);
+  return kFloat * elements + std::max(3 * kFloat * solved, elements + group.matrices() / 4 + slab);
 }
 
 /// Inputs of both models in fp32, and their difference.

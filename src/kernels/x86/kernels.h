@@ -17,6 +17,7 @@
 #include "kernels/masked_softmax.h"
 #include "kernels/quantize_rows.h"
 #include "kernels/rope.h"
+#include "kernels/round_features.h"
 #include "kernels/row_groups.h"
 #include "kernels/types.h"
 
@@ -128,5 +129,10 @@ void scatter_add_rows_avx512(const void* in, FloatType type, const float* weight
 
 void swiglu_avx2(const void* gate, const void* up, FloatType type, int64_t count, void* out);
 void swiglu_avx512(const void* gate, const void* up, FloatType type, int64_t count, void* out);
+
+void round_features_avx2(const FeatureRounding& rounding, int64_t channel_begin,
+                         int64_t channel_end);
+void round_features_avx512(const FeatureRounding& rounding, int64_t channel_begin,
+                           int64_t channel_end);
 
 }  // namespace blockptq::kernels

@@ -7,8 +7,11 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/system.h"
+#include "kernels/round_features.h"
 #include "quant/algorithms/product.h"
 #include "quant/algorithms/scale_search.h"
+#include "tensor/parallel.h"
 
 namespace blockptq {
 namespace {
@@ -20,16 +23,17 @@ class Sweep {
   /// matrix_II: L to round anew, H to descend: v_j = start_j + pending_j / M_jj, and what rounding
   /// takes away, d_j = start_j - s q_j, adds M_ji d_j to pending_i of all i < j. pending_IR is
   /// consumed. With M = L the sums are those of gptq.h from zero; with M = H they are when start is
-  /// s q of the codes so far and pending H e.
-  Sweep(const at::Tensor& matrix_II, int bits, at::Tensor start_IR, at::Tensor pending_IR,
-        at::Tensor scales_R, at::ScalarType products)
+  /// s q of the codes so far and pending H e. large_II: M as a factor of large products
+  /// (product.h).
+  Sweep(const at::Tensor& matrix_II, const at::Tensor& large_II, int bits,
+        const at::Tensor& start_IR, const at::Tensor& pending_IR, const at::Tensor& scales_R)
       : matrix_II_(matrix_II),
+        large_II_(large_II),
         diagonal_I_(matrix_II.diagonal().to(at::kCPU).contiguous()),
         bits_(bits),
-        start_IR_(std::move(start_IR)),
-        pending_IR_(std::move(pending_IR)),
-        scales_R_(std::move(scales_R)),
-        products_(products),
+        start_IR_(start_IR.contiguous()),
+        pending_IR_(pending_IR.contiguous()),
+        scales_R_(scales_R.contiguous()),
         codes_IR_(at::empty_like(pending_IR_, at::kChar)),
         loss_R_(at::zeros_like(scales_R_)) {
     round(0, matrix_II_.size(0));
@@ -43,24 +47,51 @@ class Sweep {
   static constexpr int64_t kLargeProduct = 128;  ///< features; below, converting costs too much
 
   void round(int64_t begin, int64_t end) {
+    const bool cpu = pending_IR_.is_cpu();
+    if (cpu && end - begin <= kernels::kRoundedFeatures) {
+      round_features(begin, end);
+      return;
+    }
     if (end - begin == 1) {
       round_feature(begin);
       return;
     }
     const int64_t middle = begin + (end - begin) / 2;
     round(middle, end);
-    const at::Tensor coupling = matrix_II_.slice(0, middle, end).slice(1, begin, middle);
+    const bool large = end - begin >= kLargeProduct;
+    const at::Tensor& matrix_II = large ? large_II_ : matrix_II_;
+    const at::Tensor coupling = matrix_II.slice(0, middle, end).slice(1, begin, middle).t();
     at::Tensor pending = pending_IR_.slice(0, begin, middle);
     const at::Tensor done = pending_IR_.slice(0, middle, end);
-    if (products_ == at::kFloat || end - begin < kLargeProduct) {
-      pending.addmm_(coupling.t(), done);
+    if (coupling.scalar_type() == at::kFloat) {
+      pending.addmm_(coupling, done);
     } else {
-      pending.add_(product(coupling.t(), done, products_));
+      pending.add_(product(coupling, done, coupling.scalar_type()));
     }
     round(begin, middle);
   }
 
-  /// The rounding of quant/grid.h, for one feature of many channels.
+  /// A few features, by the kernel.
+  void round_features(int64_t begin, int64_t end) {
+    const int64_t channels = pending_IR_.size(1);
+    const kernels::FeatureRounding rounding{
+        end - begin,
+        bits_,
+        matrix_II_.slice(0, begin).slice(1, begin).const_data_ptr<float>(),
+        matrix_II_.stride(0),
+        matrix_II_.stride(1),
+        start_IR_.slice(0, begin).const_data_ptr<float>(),
+        pending_IR_.slice(0, begin).mutable_data_ptr<float>(),
+        codes_IR_.slice(0, begin).mutable_data_ptr<int8_t>(),
+        channels,
+        scales_R_.const_data_ptr<float>(),
+        loss_R_.mutable_data_ptr<float>()};
+    parallel_rows(channels, (end - begin) * (end - begin), [&](int64_t first, int64_t last) {
+      kernels::round_features(rounding, first, last);
+    });
+  }
+
+  /// One feature, elsewhere: the rounding of quant/grid.h.
   void round_feature(int64_t feature) {
     const double diagonal = diagonal_I_.const_data_ptr<float>()[feature];
     at::Tensor pending_R = pending_IR_.select(0, feature);
@@ -74,12 +105,12 @@ class Sweep {
   }
 
   at::Tensor matrix_II_;
+  at::Tensor large_II_;
   at::Tensor diagonal_I_;
   int bits_;
   at::Tensor start_IR_;
   at::Tensor pending_IR_;  ///< of the features to come; d of those that are done
   at::Tensor scales_R_;
-  at::ScalarType products_;
   at::Tensor codes_IR_;
   at::Tensor loss_R_;
 };
@@ -112,9 +143,11 @@ struct Rounded {
   at::Tensor scales_R;
 };
 
-/// Under every scale; per channel the one of the least loss.
+/// Under every scale; per channel the one of the least loss. large_JJ: L of each group, as Sweep
+/// wants it.
 Rounded round_best(const at::Tensor& target_IR, int bits, const at::Tensor& scales_R,
-                   at::ArrayRef<HessianFactor> factors, const GptqOptions& options) {
+                   at::ArrayRef<HessianFactor> factors, at::ArrayRef<at::Tensor> large_JJ,
+                   const GptqOptions& options) {
   const at::Tensor factors_K = scale_factors(options, scales_R.options());
   const int64_t channels = target_IR.size(1);
   const int64_t tried = factors_K.size(0);
@@ -124,8 +157,8 @@ Rounded round_best(const at::Tensor& target_IR, int bits, const at::Tensor& scal
   at::Tensor loss_KR = at::zeros_like(tried_KR);
   for (size_t g = 0; g < factors.size(); ++g) {
     const at::Tensor start = targets_JR[g].repeat({1, tried});
-    const Sweep sweep(factors[g].lower_II, bits, start, at::zeros_like(start), tried_KR.flatten(),
-                      options.products);
+    const Sweep sweep(factors[g].lower_II, large_JJ[g], bits, start, at::zeros_like(start),
+                      tried_KR.flatten());
     loss_KR += sweep.loss_R().view({tried, channels});
     codes_JKR.push_back(sweep.codes_IR().view({-1, tried, channels}));
   }
@@ -136,13 +169,14 @@ Rounded round_best(const at::Tensor& target_IR, int bits, const at::Tensor& scal
   return {at::cat(codes_JKR), tried_KR.gather(0, best_1R).squeeze(0)};
 }
 
-/// One sweep of coordinate descent from `codes_IR`, within one group.
+/// One sweep of coordinate descent from `codes_IR`, within one group. large_II: H, as Sweep wants
+/// it.
 at::Tensor descend(const at::Tensor& codes_IR, const at::Tensor& target_IR, int bits,
-                   const at::Tensor& scales_R, const HessianFactor& factor,
-                   at::ScalarType products) {
+                   const at::Tensor& scales_R, const at::Tensor& hessian_II,
+                   const at::Tensor& large_II) {
   const at::Tensor value_IR = codes_IR * scales_R;
-  const at::Tensor gradient_IR = product(factor.hessian_II, target_IR - value_IR, products);
-  return Sweep(factor.hessian_II, bits, value_IR, gradient_IR, scales_R, products).codes_IR();
+  const at::Tensor gradient_IR = product(large_II, target_IR - value_IR, large_II.scalar_type());
+  return Sweep(hessian_II, large_II, bits, value_IR, gradient_IR, scales_R).codes_IR();
 }
 
 /// Calls work(slab) with the channels of w_OI, as many at a time as go together under `scales`
@@ -155,6 +189,7 @@ void for_slabs(const at::Tensor& w_OI, int64_t scales, const Work& work) {
   const int64_t channels =
       std::max(kAligned, elements / (scales * w_OI.size(1)) / kAligned * kAligned);
   for (int64_t row = 0; row < w_OI.size(0); row += channels) {
+    check_stop();
     work([row, count = std::min(channels, w_OI.size(0) - row)](const at::Tensor& x) {
       return x.narrow(0, row, count);
     });
@@ -176,20 +211,26 @@ QTensor gptq(const at::Tensor& target_OI, int bits, at::ArrayRef<HessianFactor> 
   const at::Tensor scales_O =
       search_scales(target_OI, bits, at::cat(moments), kStartSteps, kStartSmallest);
   const at::Tensor codes_OI = at::empty(target_OI.sizes(), target_OI.options().dtype(at::kChar));
+  std::vector<at::Tensor> large_JJ;
+  for (const HessianFactor& factor : factors) {
+    large_JJ.push_back(as_factor(factor.lower_II, options.products));
+  }
   for_slabs(target_OI, options.scales, [&](const auto& slab) {
     const at::Tensor target_IR = slab(target_OI).t().contiguous();
-    const Rounded best = round_best(target_IR, bits, slab(scales_O), factors, options);
+    const Rounded best = round_best(target_IR, bits, slab(scales_O), factors, large_JJ, options);
     slab(codes_OI).copy_(best.codes_IR.t());
     slab(scales_O).copy_(best.scales_R);
   });
   const std::vector<at::Tensor> targets_OJ = split(target_OI, factors, 1);
   const std::vector<at::Tensor> codes_OJ = split(codes_OI, factors, 1);
   for (size_t g = 0; g < factors.size(); ++g) {
+    large_JJ[g] = as_factor(factors[g].hessian_II, options.products);
     for_slabs(targets_OJ[g], /*scales=*/1, [&](const auto& slab) {
       const at::Tensor target_IR = slab(targets_OJ[g]).t().contiguous();
       at::Tensor codes_IR = slab(codes_OJ[g]).t();
       for (int64_t sweep = 0; sweep < options.sweeps; ++sweep) {
-        codes_IR = descend(codes_IR, target_IR, bits, slab(scales_O), factors[g], options.products);
+        codes_IR =
+            descend(codes_IR, target_IR, bits, slab(scales_O), factors[g].hessian_II, large_JJ[g]);
       }
       slab(codes_OJ[g]).copy_(factors[g].from_order(codes_IR.t()));
     });

@@ -16,11 +16,12 @@ bool multiplies_bf16(const at::Tensor& matrix) {
 
 }  // namespace
 
+at::Tensor as_factor(const at::Tensor& matrix, at::ScalarType factors) {
+  return multiplies_bf16(matrix) ? matrix.to(factors) : matrix;
+}
+
 at::Tensor product(const at::Tensor& a, const at::Tensor& b, at::ScalarType factors) {
-  if (factors == at::kFloat || !multiplies_bf16(a)) {
-    return at::matmul(a, b);
-  }
-  return at::matmul(a.to(factors), b.to(factors)).to(at::kFloat);
+  return at::matmul(as_factor(a, factors), as_factor(b, factors)).to(at::kFloat);
 }
 
 }  // namespace blockptq
