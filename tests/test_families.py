@@ -116,7 +116,7 @@ def test_learned_parameters(tmp_path: Path, source: Source, mode: str, learns: s
     succeed("inspect", run)
     plain = error(tmp_path, source, source.folder, *mode_options)
     after = error(tmp_path, source, source.folder, *mode_options, "--mla_param_dir", run)
-    assert after != plain and after < 1.3 * plain  # random weights: little to learn
+    assert after != plain and after < 1.5 * plain  # random weights: little to learn
     if mode == "block":
         succeed(
             "deploy", "--input_weight_path", source.folder, "--output_weight_path", tmp_path / "out",
@@ -148,7 +148,7 @@ def test_quantized_folders(tmp_path: Path, source: Source, quant_type: str) -> N
     assert (tmp_path / "out.run" / "report.html").exists()
     expect_what_was_deployed(tmp_path, source, out)
     plain = error(tmp_path, source, source.folder, "--train_mode", "block", "--w_bits", quant_type[1])
-    assert error(tmp_path, source, out) < 1.3 * plain  # as above
+    assert error(tmp_path, source, out) < 1.5 * plain  # as above
 
 
 def test_plans(tmp_path: Path, source: Source) -> None:

