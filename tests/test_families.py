@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from blockptq_testing.layouts import Dims
-from blockptq_testing.program import Argument, eval_json, run_blockptq
+from blockptq_testing.program import Argument, eval_json, run_blockptq, succeed
 from make_checkpoint import write_checkpoint
 
 SMALL = {
@@ -64,12 +64,6 @@ def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("family") / "model"
     write_checkpoint(folder, case.dims, fp8=case.fp8, model_type=case.model_type)
     yield Source(folder, case)
-
-
-def succeed(*arguments: Argument) -> str:
-    done = run_blockptq(*arguments)
-    assert (done.code, done.stderr) == (0, ""), done.stderr
-    return done.stdout
 
 
 def units(result: dict[str, Any]) -> set[tuple[int, str]]:

@@ -9,16 +9,11 @@ from pathlib import Path
 import pytest
 
 from blockptq_testing.models import SHIPPED
-from blockptq_testing.program import Argument, eval_json, killed_blockptq, run_blockptq
+from blockptq_testing.program import Argument, eval_json, killed_blockptq, run_blockptq, succeed
 from blockptq_testing.tensorfile import tensor_files
 
 FEW = ("--nsamples", 6, "--seq_len", 256)
 SHORT = ("--seq_len", 512, "--max_chunks", 6, "--dtype", "fp32", "--reference", SHIPPED)
-
-
-def succeed(*arguments: Argument) -> None:
-    done = run_blockptq(*arguments)
-    assert done.code == 0, done.stderr
 
 
 def kl_of(tmp_path: Path, *arguments: Argument) -> float:

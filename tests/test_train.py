@@ -23,6 +23,7 @@ from blockptq_testing.program import (
     killed_blockptq,
     run_blockptq,
     stopped_blockptq,
+    succeed,
 )
 from blockptq_testing.tensorfile import read_file
 from decode_fp8 import decode
@@ -33,11 +34,6 @@ MODEL = ("--model", SHIPPED, "--threads", 2)
 W4 = (*MODEL, "--w_bits", 4)
 AMCT = (*W4, "--compat", "amct", "--epoch", 2)
 EXPERTS = 16
-
-
-def succeed(*arguments: Argument) -> None:
-    done = run_blockptq(*arguments)
-    assert (done.code, done.stderr) == (0, "")
 
 
 def refused(*arguments: Argument) -> str:

@@ -66,6 +66,13 @@ def run_blockptq(
         return Finished(process.returncode, stdout, stderr, max_rss, seconds)
 
 
+def succeed(*arguments: Argument) -> str:
+    """What a run prints that must end well and in silence."""
+    done = run_blockptq(*arguments)
+    assert (done.code, done.stderr) == (0, ""), done.stderr
+    return done.stdout
+
+
 def _wait(process: subprocess.Popen[bytes], deadline: float) -> int:
     """Reaps the process, killed at the deadline, and returns its peak resident set in bytes."""
     while True:

@@ -117,6 +117,11 @@ void rotate_avx512(const void* in, HeadStrides in_strides, FloatType type, int64
                    int64_t heads, int64_t dim, const float* cos, const float* sin, bool interleaved,
                    void* out, HeadStrides out_strides);
 
+void round_features_avx2(const FeatureRounding& rounding, int64_t channel_begin,
+                         int64_t channel_end);
+void round_features_avx512(const FeatureRounding& rounding, int64_t channel_begin,
+                           int64_t channel_end);
+
 void row_range_avx2(const void* in, FloatType type, int64_t rows, int64_t cols, float* minima,
                     float* maxima);
 void row_range_avx512(const void* in, FloatType type, int64_t rows, int64_t cols, float* minima,
@@ -129,10 +134,5 @@ void scatter_add_rows_avx512(const void* in, FloatType type, const float* weight
 
 void swiglu_avx2(const void* gate, const void* up, FloatType type, int64_t count, void* out);
 void swiglu_avx512(const void* gate, const void* up, FloatType type, int64_t count, void* out);
-
-void round_features_avx2(const FeatureRounding& rounding, int64_t channel_begin,
-                         int64_t channel_end);
-void round_features_avx512(const FeatureRounding& rounding, int64_t channel_begin,
-                           int64_t channel_end);
 
 }  // namespace blockptq::kernels
