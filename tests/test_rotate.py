@@ -22,7 +22,7 @@ from make_checkpoint import write_checkpoint
 HELD_OUT = (256, 4)  # tokens of a sequence, sequences
 FEW = ("--nsamples", 4, "--seq_len", 128, "--eval_seq_len", HELD_OUT[0], "--threads", 2)
 ROTATE = {"rotate": {"seed": 3}}
-SMOOTH = {"smooth": {"alphas": [0.25, 0.5, 0.75]}}
+SMOOTH = {"smooth": {}}
 MTP = f"model.layers.{SHIPPED_BLOCKS}."
 
 

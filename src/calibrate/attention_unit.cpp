@@ -140,15 +140,21 @@ std::vector<Weight> AttentionUnit::quantized_weights(const Piece& piece) const {
 
 void AttentionUnit::smooth(Piece& piece, const SequenceSource& sequences) const {
   const std::vector<int64_t> tried = spread(sequences.sequences, kSmoothSequences);
+  const std::vector<ScalePoint> points = model_.attention_scale_points(block_);
   const NormedAttention exact = float_attention();
   RecordExec record(context_.float_exec);
-  std::map<std::string, FeatureMagnitude> inputs;
+  std::map<std::string, RowSample> inputs;
+  int64_t tokens = 0;
+  for (const int64_t c : tried) {
+    tokens += sequences.quant_LD(c).size(0);
+  }
   std::vector<at::Tensor> wanted;
   for (const int64_t c : tried) {
     check_stop();
     wanted.push_back(exact.forward(record, sequences.quant_LD(c)));
-    for (const auto& [name, x_TI] : record.inputs()) {
-      inputs[name].add(x_TI);
+    for (const ScalePoint& point : points) {
+      const std::string& reader = point.readers.front();
+      inputs.try_emplace(reader, tokens).first->second.add(record.inputs().at(reader));
     }
   }
   const auto loss = [&](const Piece& candidate) {
@@ -162,16 +168,10 @@ void AttentionUnit::smooth(Piece& piece, const SequenceSource& sequences) const 
     return error.value();
   };
   double least = loss(piece);
-  for (const ScalePoint& point : model_.attention_scale_points(block_)) {
-    check_stop();
-    FeatureMagnitude weights;
-    for (const std::string& reader : point.readers) {
-      weights.add(piece.tensor(reader));
-    }
+  for (const ScalePoint& point : points) {
+    const at::Tensor balanced_F = balance(piece, point, inputs.at(point.readers.front()).rows());
     const at::Tensor factors_F = choose_factors(
-        Factors::powers_of_two, context_.recipe.transforms().smooth_alphas,
-        feature_magnitudes(point, inputs.at(point.readers.front()).value()),
-        feature_magnitudes(point, weights.value()),
+        Factors::powers_of_two, balanced_F,
         [&](const at::Tensor& candidate_F) {
           Piece candidate = piece;
           fold(candidate, point, candidate_F);
@@ -182,6 +182,24 @@ void AttentionUnit::smooth(Piece& piece, const SequenceSource& sequences) const 
       fold(piece, point, factors_F);
     }
   }
+}
+
+at::Tensor AttentionUnit::balance(const Piece& piece, const ScalePoint& point,
+                                  const at::Tensor& x_TI) const {
+  std::vector<BalancedReader> readers;
+  for (const std::string& reader : point.readers) {
+    readers.push_back(balanced_reader(context_.recipe, piece.weight(reader)));
+  }
+  const Weight first = piece.weight(point.readers.front());
+  BalancedInput input{x_TI};
+  if (point.site == SiteKind::linear_input) {
+    input.bits = context_.recipe.linear(first.role, first.name).activation_bits;
+  } else {
+    const CacheScheme scheme = context_.recipe.cache(point_name(point.site));
+    input.bits = scheme.bits;
+    input.group = scheme.group;
+  }
+  return balance_factors(input, readers, point.columns_I);
 }
 
 UnitResult AttentionUnit::calibrate(const SequenceSource& sequences,
@@ -195,7 +213,7 @@ UnitResult AttentionUnit::calibrate(const SequenceSource& sequences,
     return result;
   }
   Piece piece = piece_;
-  if (!context_.recipe.transforms().smooth_alphas.empty()) {
+  if (context_.recipe.transforms().smooth) {
     smooth(piece, sequences);
   }
   choose(piece, sequences, result, outputs);

@@ -71,6 +71,8 @@ class AttentionUnit {
                                       const std::map<std::string, QTensor>& chosen) const;
   /// Folds the recipe's smoothing into `piece`.
   void smooth(Piece& piece, const SequenceSource& sequences) const;
+  /// Factors for what the readers of `point` see.
+  at::Tensor balance(const Piece& piece, const ScalePoint& point, const at::Tensor& x_TI) const;
   void choose(const Piece& piece, const SequenceSource& sequences, UnitResult& result,
               AttentionOutputs& outputs) const;
   /// The factor of the latent with the least error of the output, where there is a quantized one.

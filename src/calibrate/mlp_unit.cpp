@@ -10,6 +10,7 @@
 #include "calibrate/smoothing.h"
 #include "calibrate/statistics.h"
 #include "quant/algorithms/shrink.h"
+#include "quant/transforms/smooth.h"
 
 namespace blockptq {
 namespace {
@@ -75,30 +76,37 @@ class Trial {
         const TokenSource& tokens)
       : context_(context), quant_exec_(quant_exec) {
     const nn::Mlp exact = float_mlp(context, mlp);
+    const int64_t wanted =
+        balanced_tokens(std::max(mlp.down.value.size(0), mlp.down.value.size(1)));
+    const int64_t step = std::max<int64_t>(1, tokens.tokens / wanted);
     for_calibration(tokens, [&](const TokenSlice& slice) {
-      const int64_t all = tokens.slices * slice.quant_TD.size(0);
-      const int64_t step = std::max<int64_t>(1, all / kSmoothTokens);
-      const at::Tensor x_TD = slice.quant_TD.slice(0, 0, c10::nullopt, step).contiguous();
+      const auto some = [&](const at::Tensor& rows) {
+        return rows.defined() ? rows.slice(0, 0, c10::nullopt, step).contiguous() : rows;
+      };
+      const at::Tensor x_TD = some(slice.quant_TD);
       const Activation hidden = exact.hidden(context.float_exec, x_TD);
-      input_.add(x_TD);
-      hidden_.add(hidden.value);
-      tokens_ += x_TD.size(0);
-      slices_.push_back({x_TD, context.float_exec.linear(exact.down, hidden),
-                         slice.weight_T.defined() ? slice.weight_T.slice(0, 0, c10::nullopt, step)
-                                                  : slice.weight_T});
+      slices_.push_back({x_TD, hidden.value, context.float_exec.linear(exact.down, hidden),
+                         some(slice.weight_T)});
     });
   }
 
-  int64_t tokens() const { return tokens_; }
-  at::Tensor input() const { return input_.value(); }
-  at::Tensor hidden() const { return hidden_.value(); }
+  int64_t tokens() const {
+    int64_t sum = 0;
+    for (const Slice& slice : slices_) {
+      sum += slice.x_TD.size(0);
+    }
+    return sum;
+  }
+  /// What the linears of `first` see of gate and up, or of down.
+  BalancedInput input(const Weight& first) const { return balanced(first, &Slice::x_TD); }
+  BalancedInput hidden(const Weight& down) const { return balanced(down, &Slice::hidden_TI); }
 
   /// Of `mlp` rounded to nearest, on its input divided by factors_D.
   double loss(const nn::Mlp& mlp, const at::Tensor& factors_D = {}) const {
     const nn::Mlp rounded =
         resulting_mlp(context_, mlp, plain_rounding(context_, {mlp.gate, mlp.up, mlp.down}));
     RelativeError error;
-    for (const auto& slice : slices_) {
+    for (const Slice& slice : slices_) {
       const at::Tensor x_TD =
           factors_D.defined() ? fold_into_columns(slice.x_TD, 1 / factors_D) : slice.x_TD;
       error.add(rounded.forward(quant_exec_, x_TD), slice.y_TD, slice.weight_T);
@@ -109,27 +117,36 @@ class Trial {
  private:
   struct Slice {
     at::Tensor x_TD;
+    at::Tensor hidden_TI;
     at::Tensor y_TD;
     at::Tensor weight_T;
   };
+
+  BalancedInput balanced(const Weight& reader, at::Tensor Slice::*rows) const {
+    std::vector<at::Tensor> all;
+    std::vector<at::Tensor> weights;
+    for (const Slice& slice : slices_) {
+      all.push_back(slice.*rows);
+      if (slice.weight_T.defined()) {
+        weights.push_back(slice.weight_T.square());
+      }
+    }
+    return {at::cat(all), weights.empty() ? at::Tensor() : at::cat(weights),
+            context_.recipe.linear(reader.role, reader.name).activation_bits};
+  }
+
   const CalibrationContext& context_;
   const FakeQuantExec& quant_exec_;
-  FeatureMagnitude input_;
-  FeatureMagnitude hidden_;
-  int64_t tokens_ = 0;
   std::vector<Slice> slices_;
 };
 
 /// `mlp` with factors between up and down, where they help.
 nn::Mlp smooth_hidden(const CalibrationContext& context, const FakeQuantExec& quant_exec,
                       nn::Mlp mlp, const TokenSource& tokens) {
-  const std::vector<double>& alphas = context.recipe.transforms().smooth_alphas;
-  if (alphas.empty()) {
+  if (!context.recipe.transforms().smooth) {
     return mlp;
   }
   const Trial trial(context, quant_exec, mlp, tokens);
-  FeatureMagnitude columns;
-  columns.add(mlp.down.value);
   const auto folded = [&](const at::Tensor& factors_I) {
     nn::Mlp result = mlp;
     result.up.value = fold_into_rows(mlp.up.value, factors_I);
@@ -143,7 +160,7 @@ nn::Mlp smooth_hidden(const CalibrationContext& context, const FakeQuantExec& qu
       quantized(mlp.up) && quantized(mlp.down) ? Factors::any : Factors::powers_of_two;
   double least = trial.loss(mlp);
   const at::Tensor factors_I = choose_factors(
-      kind, alphas, trial.hidden(), columns.value(),
+      kind, balance_factors(trial.hidden(mlp.down), {balanced_reader(context.recipe, mlp.down)}),
       [&](const at::Tensor& factors) { return trial.loss(folded(factors)); }, least);
   return factors_I.defined() ? folded(factors_I) : mlp;
 }
@@ -171,13 +188,11 @@ at::Tensor smooth_input(const CalibrationContext& context, const FakeQuantExec& 
   if (report.tokens == 0) {
     return {};
   }
-  FeatureMagnitude columns;
-  columns.add(mlp.gate.value);
-  columns.add(mlp.up.value);
   report.loss_before = report.loss_after = trial.loss(mlp);
   return choose_factors(
-      Factors::powers_of_two, context.recipe.transforms().smooth_alphas, trial.input(),
-      columns.value(),
+      Factors::powers_of_two,
+      balance_factors(trial.input(mlp.gate), {balanced_reader(context.recipe, mlp.gate),
+                                              balanced_reader(context.recipe, mlp.up)}),
       [&](const at::Tensor& factors_D) {
         return trial.loss(scale_input(mlp, factors_D), factors_D);
       },

@@ -2,48 +2,49 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <string>
+
+#include "quant/transforms/smooth.h"
+
 namespace blockptq {
 namespace {
 
-// Of the loss so far: the share that must be left for a strength to be taken. What helps plain
+// Of the loss without factors: the share that must be left for them to be taken. What helps plain
 // rounding by a few percent is mostly chance.
-constexpr double kWeakest = 0.98;
-constexpr double kStronger = 0.9;
+constexpr double kWorthIt = 0.98;
 /// Factors that cost nothing even out what the grid of the reader has to cover.
 constexpr double kAlways = 1.1;
 
 }  // namespace
 
-at::Tensor choose_factors(Factors kind, const std::vector<double>& alphas, const at::Tensor& x_F,
-                          const at::Tensor& w_F,
+at::Tensor choose_factors(Factors kind, const at::Tensor& balanced_F,
                           const std::function<double(const at::Tensor& factors_F)>& loss,
                           double& least) {
-  at::Tensor best_F;
-  for (const double alpha : alphas) {
-    at::Tensor factors_F = smooth_factors(x_F, w_F, alpha);
-    if (kind == Factors::powers_of_two) {
-      factors_F = nearest_power_of_two(factors_F);
-    }
-    const double found = loss(factors_F);
-    const double needed = best_F.defined() ? kStronger : kind == Factors::any ? kAlways : kWeakest;
-    if (found < needed * least) {
-      best_F = factors_F;
-      least = found;
-    }
+  if (!balanced_F.defined()) {
+    return {};
   }
-  return best_F;
+  const bool any = kind == Factors::any;
+  const at::Tensor factors_F = any ? balanced_F : nearest_power_of_two(balanced_F);
+  const double found = loss(factors_F);
+  if (found >= (any ? kAlways : kWorthIt) * least) {
+    return {};
+  }
+  least = found;
+  return factors_F;
 }
 
-at::Tensor feature_magnitudes(const ScalePoint& point, const at::Tensor& magnitudes_I) {
-  if (!point.columns_I.defined()) {
-    return magnitudes_I;
-  }
-  const at::Tensor columns_I = point.columns_I.to(magnitudes_I.device());
-  const at::Tensor zeros_F =
-      at::zeros({columns_I.max().item<int64_t>() + 1}, magnitudes_I.options());
-  const at::Tensor sums_F = zeros_F.index_add(0, columns_I, magnitudes_I.square());
-  const at::Tensor counts_F = zeros_F.index_add(0, columns_I, at::ones_like(magnitudes_I));
-  return (sums_F / counts_F).sqrt();
+void RowSample::add(const at::Tensor& x_TI) {
+  const int64_t step = std::max<int64_t>(1, total_ / balanced_tokens(x_TI.size(1)));
+  parts_.push_back(x_TI.slice(0, 0, c10::nullopt, step).clone());
+}
+
+at::Tensor RowSample::rows() const {
+  return at::cat(parts_);
+}
+
+BalancedReader balanced_reader(const Recipe& recipe, const Weight& weight) {
+  return {weight.value, recipe.linear(weight.role, weight.name).weight_bits};
 }
 
 void fold(Piece& piece, const ScalePoint& point, const at::Tensor& factors_F) {

@@ -58,9 +58,7 @@ struct CalibrationContext {
   const Checkpoint* source = nullptr;
 
   /// Whether tensors that stay in floating point may be other ones than the source's.
-  bool transforms() const {
-    return rotation != nullptr || !recipe.transforms().smooth_alphas.empty();
-  }
+  bool transforms() const { return rotation != nullptr || recipe.transforms().smooth; }
 };
 
 /// Notes the tensors of a unit that stay in floating point and are not those of the source: what

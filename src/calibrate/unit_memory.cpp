@@ -98,7 +98,7 @@ UnitMemory attention_memory(const PieceWeights& weights, const CalibrationOption
   raise(most, sums, codes + copy + temporary + observed_bytes(shape.seq_len, widest));
   raise(most, sums, codes + rounding);
   raise(most, 0, codes + 2 * copy + temporary);
-  if (!options.recipe.transforms().smooth_alphas.empty()) {
+  if (options.recipe.transforms().smooth) {
     raise(most, 0, codes + 2 * kFloat * weights.quantized + copy + temporary);
   }
   return most;
@@ -123,7 +123,7 @@ UnitMemory mlp_memory(const PieceWeights& weights, const CalibrationOptions& opt
                       bool expert) {
   const int64_t codes = 2 * weights.quantized;
   const int64_t copy = weights.parameters * shape.element_bytes;
-  const bool smooth = !options.recipe.transforms().smooth_alphas.empty();
+  const bool smooth = options.recipe.transforms().smooth;
   const int64_t target = smooth ? kFloat * weights.quantized : 0;
   int64_t block = 0;
   int64_t widest = 0;

@@ -82,6 +82,7 @@ struct ScalePoint {
   std::vector<std::string> readers;  ///< linears
   at::Tensor rows_F = {};            ///< int64: its row that makes feature f; undefined: row f
   at::Tensor columns_I = {};  ///< int64: the feature that column i of a reader sees; undefined: i
+  SiteKind site = SiteKind::linear_input;  ///< what quantizes the features
 };
 
 /// The feed-forward half of a block without its routed experts.

@@ -85,15 +85,8 @@ Transforms parse_transforms(const JsonView& json) {
   expect_keys(json, {"smooth", "rotate"});
   Transforms transforms;
   if (const auto smooth = json.find("smooth")) {
-    expect_keys(*smooth, {"alphas"});
-    const JsonView alphas = smooth->at("alphas");
-    alphas.expect_array();
-    for (size_t i = 0; i < alphas.size(); ++i) {
-      const double alpha = alphas.at(i).number();
-      check(alpha >= 0 && alpha <= 1, "{}: expected a number from 0 to 1, found {}",
-            alphas.at(i).where(), alpha);
-      transforms.smooth_alphas.push_back(alpha);
-    }
+    expect_keys(*smooth, {});
+    transforms.smooth = true;
   }
   if (const auto rotate = json.find("rotate")) {
     expect_keys(*rotate, {"seed"});

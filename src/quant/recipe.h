@@ -6,7 +6,7 @@
 //                 "refine": {"name": "learned_round", ...}}, ...],
 //    "cache": {"kv_latent": {"bits": 8, "group": 128}, "indexer_query": {"bits": 8, "hadamard":
 //    true}, ...},
-//    "transforms": {"smooth": {"alphas": [0.25, 0.5, 0.75]}, "rotate": {"seed": 0}}}
+//    "transforms": {"smooth": {}, "rotate": {"seed": 0}}}
 //
 // "role" and "name" are patterns, or lists of them, with * for any text; a rule without them
 // matches everything. Later rules win, key by key.
@@ -45,7 +45,7 @@ struct CacheScheme {
 
 /// What `quantize` folds into the weights first. Other commands take weights as they are.
 struct Transforms {
-  std::vector<double> smooth_alphas;    ///< strengths that smoothing tries; empty: none
+  bool smooth = false;                  ///< features are scaled
   std::optional<uint64_t> rotate_seed;  ///< of a rotation of the residual stream; nothing: none
 };
 

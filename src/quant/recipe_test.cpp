@@ -75,7 +75,9 @@ TEST(Recipe, TransformsAreOffUnlessNamed) {
     return Recipe::parse(parse_json(text, "recipe"), "recipe").transforms();
   };
   EXPECT_FALSE(transforms("{}").rotate_seed.has_value());
-  EXPECT_FALSE(transforms(R"({"transforms": {"smooth": {"alphas": [0.5]}}})").rotate_seed);
+  EXPECT_FALSE(transforms("{}").smooth);
+  EXPECT_TRUE(transforms(R"({"transforms": {"smooth": {}}})").smooth);
+  EXPECT_FALSE(transforms(R"({"transforms": {"smooth": {}}})").rotate_seed);
   EXPECT_EQ(transforms(R"({"transforms": {"rotate": {"seed": 7}}})").rotate_seed, 7U);
   EXPECT_NE(error_of(R"({"transforms": {"rotate": {}}})").find("seed"), std::string::npos);
 }

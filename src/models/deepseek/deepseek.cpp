@@ -69,7 +69,7 @@ class DeepSeek final : public Model {
                                   .slice(1, mla.qk_nope_head_dim)
                                   .flatten();
     return {{prefix + "q_a_layernorm.weight", query_readers},
-            {prefix + "kv_a_layernorm.weight", {kv_b}},
+            {prefix + "kv_a_layernorm.weight", {kv_b}, {}, {}, SiteKind::kv_latent},
             {kv_b, {prefix + "o_proj.weight"}, values}};
   }
 
