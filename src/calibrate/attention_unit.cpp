@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -79,6 +80,33 @@ std::vector<int64_t> spread(int64_t sequences, int64_t wanted) {
   return chosen;
 }
 
+/// Some sequences as the quantized model has them, and what the float model makes of them.
+struct Sample {
+  std::vector<at::Tensor> states;
+  std::vector<at::Tensor> outputs;
+  std::map<std::string, RowSample> inputs;  ///< of the first reader of every point
+};
+
+Sample float_sample(const CalibrationContext& context, const NormedAttention& exact,
+                    const SequenceSource& sequences, const std::vector<ScalePoint>& points) {
+  Sample sample;
+  int64_t tokens = 0;
+  for (const int64_t c : spread(sequences.sequences, kSmoothSequences)) {
+    sample.states.push_back(sequences.quant_LD(c));
+    tokens += sample.states.back().size(0);
+  }
+  RecordExec record(context.float_exec);
+  for (const at::Tensor& states_LD : sample.states) {
+    check_stop();
+    sample.outputs.push_back(exact.forward(record, states_LD));
+    for (const ScalePoint& point : points) {
+      const std::string& reader = point.readers.front();
+      sample.inputs.try_emplace(reader, tokens).first->second.add(record.inputs().at(reader));
+    }
+  }
+  return sample;
+}
+
 }  // namespace
 
 NormedAttention::NormedAttention(const Model& model, const Piece& piece, int64_t block,
@@ -102,11 +130,27 @@ AttentionUnit::AttentionUnit(const CalibrationContext& context, const FakeQuantE
       block_(block),
       options_(options) {}
 
-NormedAttention AttentionUnit::float_attention(Piece piece) const {
-  for (const Weight& weight : piece.weights()) {
+Piece AttentionUnit::float_piece() const {
+  Piece piece = piece_;
+  for (const Weight& weight : piece_.weights()) {
     piece.replace(weight.name, float_weight(context_, weight).value);
   }
-  return {model_, piece, block_, options_};
+  return piece;
+}
+
+NormedAttention AttentionUnit::float_attention() const {
+  return {model_, float_piece(), block_, options_};
+}
+
+Piece AttentionUnit::unrounded(Piece float_piece) const {
+  for (const Weight& tensor : piece_.tensors()) {
+    const at::Tensor written = as_written(context_, tensor);
+    if (!written.is_same(tensor.value)) {
+      const at::ScalarType type = float_piece.tensor(tensor.name).scalar_type();
+      float_piece.replace(tensor.name, written.to(type));
+    }
+  }
+  return float_piece;
 }
 
 NormedAttention AttentionUnit::quantized_attention(
@@ -128,9 +172,9 @@ NormedAttention AttentionUnit::quantized_attention(const UnitResult& result) con
   return quantized_attention(piece, result.weights);
 }
 
-std::vector<Weight> AttentionUnit::quantized_weights(const Piece& piece) const {
+std::vector<Weight> AttentionUnit::quantized_weights() const {
   std::vector<Weight> weights;
-  for (const Weight& weight : piece.weights()) {
+  for (const Weight& weight : piece_.weights()) {
     if (context_.recipe.linear(weight.role, weight.name).weight_bits != kFloatBits) {
       weights.push_back(weight);
     }
@@ -138,59 +182,55 @@ std::vector<Weight> AttentionUnit::quantized_weights(const Piece& piece) const {
   return weights;
 }
 
-void AttentionUnit::smooth(Piece& piece, const SequenceSource& sequences) const {
-  const std::vector<int64_t> tried = spread(sequences.sequences, kSmoothSequences);
+void AttentionUnit::smooth(const SequenceSource& sequences) {
   const std::vector<ScalePoint> points = model_.attention_scale_points(block_);
-  const NormedAttention exact = float_attention();
-  RecordExec record(context_.float_exec);
-  std::map<std::string, RowSample> inputs;
-  int64_t tokens = 0;
-  for (const int64_t c : tried) {
-    tokens += sequences.quant_LD(c).size(0);
-  }
-  std::vector<at::Tensor> wanted;
-  for (const int64_t c : tried) {
-    check_stop();
-    wanted.push_back(exact.forward(record, sequences.quant_LD(c)));
-    for (const ScalePoint& point : points) {
-      const std::string& reader = point.readers.front();
-      inputs.try_emplace(reader, tokens).first->second.add(record.inputs().at(reader));
-    }
-  }
-  const auto loss = [&](const Piece& candidate) {
+  const Sample sample = float_sample(context_, float_attention(), sequences, points);
+  const auto loss = [&] {
     std::map<std::string, QTensor> nearest;
-    round_to_nearest(context_, quantized_weights(candidate), nearest);
-    const NormedAttention rounded = quantized_attention(candidate, nearest);
+    round_to_nearest(context_, quantized_weights(), nearest);
+    const NormedAttention rounded = quantized_attention(piece_, nearest);
     RelativeError error;
-    for (size_t i = 0; i < tried.size(); ++i) {
-      error.add(rounded.forward(quant_exec_, sequences.quant_LD(tried[i])), wanted[i], {});
+    for (size_t i = 0; i < sample.states.size(); ++i) {
+      error.add(rounded.forward(quant_exec_, sample.states[i]), sample.outputs[i], {});
     }
     return error.value();
   };
-  double least = loss(piece);
+  double least = loss();
   for (const ScalePoint& point : points) {
-    const at::Tensor balanced_F = balance(piece, point, inputs.at(point.readers.front()).rows());
     const at::Tensor factors_F = choose_factors(
-        Factors::powers_of_two, balanced_F,
+        Factors::powers_of_two, balance(point, sample.inputs.at(point.readers.front()).rows()),
         [&](const at::Tensor& candidate_F) {
-          Piece candidate = piece;
-          fold(candidate, point, candidate_F);
-          return loss(candidate);
+          fold(piece_, point, candidate_F);
+          const double found = loss();
+          fold(piece_, point, 1 / candidate_F);
+          return found;
         },
         least);
     if (factors_F.defined()) {
-      fold(piece, point, factors_F);
+      fold(piece_, point, factors_F);
+      folds_.push_back({point, factors_F});
     }
   }
 }
 
-at::Tensor AttentionUnit::balance(const Piece& piece, const ScalePoint& point,
-                                  const at::Tensor& x_TI) const {
+void AttentionUnit::unfold() const {
+  for (const Fold& done : folds_) {
+    fold(piece_, done.point, 1 / done.factors_F);
+  }
+}
+
+void AttentionUnit::refold() const {
+  for (const Fold& done : folds_) {
+    fold(piece_, done.point, done.factors_F);
+  }
+}
+
+at::Tensor AttentionUnit::balance(const ScalePoint& point, const at::Tensor& x_TI) const {
   std::vector<BalancedReader> readers;
   for (const std::string& reader : point.readers) {
-    readers.push_back(balanced_reader(context_.recipe, piece.weight(reader)));
+    readers.push_back(balanced_reader(context_.recipe, piece_.weight(reader)));
   }
-  const Weight first = piece.weight(point.readers.front());
+  const Weight first = piece_.weight(point.readers.front());
   BalancedInput input{x_TI};
   if (point.site == SiteKind::linear_input) {
     input.bits = context_.recipe.linear(first.role, first.name).activation_bits;
@@ -202,22 +242,25 @@ at::Tensor AttentionUnit::balance(const Piece& piece, const ScalePoint& point,
   return balance_factors(input, readers, point.columns_I);
 }
 
-UnitResult AttentionUnit::calibrate(const SequenceSource& sequences,
-                                    AttentionOutputs& outputs) const {
+UnitResult AttentionUnit::calibrate(const SequenceSource& sequences, AttentionOutputs& outputs) {
   UnitResult result;
-  if (quantized_weights(piece_).empty()) {
+  if (quantized_weights().empty()) {
     for (int64_t c = 0; c < sequences.sequences; ++c) {
       result.report.tokens += sequences.quant_LD(c).size(0);
     }
-    keep_transformed(context_, piece_.tensors(), piece_.tensors(), result);
+    keep_transformed(context_, piece_.tensors(), {}, result);
     return result;
   }
-  Piece piece = piece_;
   if (context_.recipe.transforms().smooth) {
-    smooth(piece, sequences);
+    smooth(sequences);
   }
-  choose(piece, sequences, result, outputs);
-  keep_transformed(context_, piece_.tensors(), piece.tensors(), result);
+  choose(sequences, result, outputs);
+  std::set<std::string> folded;
+  for (const auto& [point, factors_F] : folds_) {
+    folded.insert(point.producer);
+    folded.insert(point.readers.begin(), point.readers.end());
+  }
+  keep_transformed(context_, piece_.tensors(), folded, result);
   const Refinement refinement = parse_refinement(context_.default_refinement);
   if (const auto* clips = std::get_if<ClipLearnerOptions>(&refinement);
       clips != nullptr && clips->activations) {
@@ -227,16 +270,25 @@ UnitResult AttentionUnit::calibrate(const SequenceSource& sequences,
   return result;
 }
 
-void AttentionUnit::choose(const Piece& piece, const SequenceSource& sequences, UnitResult& result,
+void AttentionUnit::choose(const SequenceSource& sequences, UnitResult& result,
                            AttentionOutputs& outputs) const {
-  result.targets = quantized_weights(piece);
-  round_to_nearest(context_, result.targets, result.weights);
-  std::vector<InputGroup> groups =
-      observe(context_, quant_exec_, float_attention(piece), quantized_attention(piece, {}),
-              sequences, result.targets, outputs);
+  result.targets = quantized_weights();
+  std::vector<InputGroup> groups;
+  {
+    const Piece exact = float_piece();
+    groups =
+        observe(context_, quant_exec_, {model_, exact, block_, options_},
+                {model_, unrounded(exact), block_, options_}, sequences, result.targets, outputs);
+  }
   for (InputGroup& group : groups) {
     result.report.tokens = group.sum.tokens();
     choose_codes(context_, group.weights, group.sum.take(), result.weights);
+  }
+  // What was not used, as the indexer of short sequences, has no statistics.
+  for (const Weight& weight : result.targets) {
+    if (!result.weights.contains(weight.name)) {
+      round_to_nearest(context_, {weight}, result.weights);
+    }
   }
 }
 
@@ -274,24 +326,31 @@ void AttentionUnit::learn_latent_clip(const SequenceSource& sequences, int64_t m
 }
 
 void AttentionUnit::measure(const SequenceSource& sequences, UnitResult& result,
-                            AttentionOutputs& outputs) const {
-  UnitResult plain = plain_rounding(context_, quantized_weights(piece_));
-  keep_transformed(context_, piece_.tensors(), piece_.tensors(), plain);
-  const NormedAttention before = quantized_attention(plain);
-  const NormedAttention after = quantized_attention(result);
-  const FakeQuantExec after_exec(context_.recipe, input_factors(result));
-  RelativeError error_before;
-  RelativeError error_after;
-  for (int64_t c = 0; c < sequences.sequences; ++c) {
-    check_stop();
-    const at::Tensor& y = outputs.float_LD[static_cast<size_t>(c)];
-    const at::Tensor x = sequences.quant_LD(c);
-    error_before.add(before.forward(quant_exec_, x), y, {});
-    outputs.quant_LD.push_back(after.forward(after_exec, x));
-    error_after.add(outputs.quant_LD.back(), y, {});
-  }
-  if (keep_better(error_before.value(), error_after.value(), std::move(plain), result)) {
+                            AttentionOutputs& outputs) {
+  const auto error = [&](const UnitResult& of, std::vector<at::Tensor>* kept) {
+    const NormedAttention attention = quantized_attention(of);
+    const FakeQuantExec exec(context_.recipe, input_factors(of));
+    RelativeError sum;
+    for (int64_t c = 0; c < sequences.sequences; ++c) {
+      check_stop();
+      const at::Tensor y = attention.forward(exec, sequences.quant_LD(c));
+      sum.add(y, outputs.float_LD[static_cast<size_t>(c)], {});
+      if (kept != nullptr) {
+        kept->push_back(y);
+      }
+    }
+    return sum.value();
+  };
+  const double after = error(result, &outputs.quant_LD);
+  unfold();
+  UnitResult plain = plain_rounding(context_, quantized_weights());
+  keep_transformed(context_, piece_.tensors(), {}, plain);
+  const double before = error(plain, nullptr);
+  if (keep_better(before, after, std::move(plain), result)) {
     outputs.quant_LD.clear();
+    folds_.clear();
+  } else {
+    refold();
   }
 }
 

@@ -58,33 +58,45 @@ class AttentionUnit {
 
   /// Chooses the integers of its weights. `outputs` becomes those under the result: the sequences
   /// need not be run again.
-  UnitResult calibrate(const SequenceSource& sequences, AttentionOutputs& outputs) const;
+  UnitResult calibrate(const SequenceSource& sequences, AttentionOutputs& outputs);
 
-  NormedAttention float_attention() const { return float_attention(piece_); }
+  NormedAttention float_attention() const;
   NormedAttention quantized_attention(const UnitResult& result) const;
 
  private:
-  std::vector<Weight> quantized_weights(const Piece& piece) const;
-  NormedAttention float_attention(Piece piece) const;
+  /// Features that the piece has with a factor.
+  struct Fold {
+    ScalePoint point;
+    at::Tensor factors_F;  ///< powers of two
+  };
+
+  std::vector<Weight> quantized_weights() const;
+  /// The piece with weights in the compute type.
+  Piece float_piece() const;
+  /// As the quantized model has it in front of rounding; shares what it can with float_piece.
+  Piece unrounded(Piece float_piece) const;
   /// What the quantized model makes of `piece`: dequantized where `chosen` has it, else as written.
   NormedAttention quantized_attention(Piece piece,
                                       const std::map<std::string, QTensor>& chosen) const;
-  /// Folds the recipe's smoothing into `piece`.
-  void smooth(Piece& piece, const SequenceSource& sequences) const;
+  /// Folds the recipe's smoothing into the piece: the float model stays the same to the bit.
+  void smooth(const SequenceSource& sequences);
+  /// Takes it out again, and puts it back.
+  void unfold() const;
+  void refold() const;
   /// Factors for what the readers of `point` see.
-  at::Tensor balance(const Piece& piece, const ScalePoint& point, const at::Tensor& x_TI) const;
-  void choose(const Piece& piece, const SequenceSource& sequences, UnitResult& result,
-              AttentionOutputs& outputs) const;
+  at::Tensor balance(const ScalePoint& point, const at::Tensor& x_TI) const;
+  void choose(const SequenceSource& sequences, UnitResult& result, AttentionOutputs& outputs) const;
   /// The factor of the latent with the least error of the output, where there is a quantized one.
   void learn_latent_clip(const SequenceSource& sequences, int64_t max_tokens,
                          UnitResult& result) const;
-  void measure(const SequenceSource& sequences, UnitResult& result,
-               AttentionOutputs& outputs) const;
+  /// Keeps plain rounding of the piece as it was where that is better.
+  void measure(const SequenceSource& sequences, UnitResult& result, AttentionOutputs& outputs);
 
   const CalibrationContext& context_;
   const FakeQuantExec& quant_exec_;
   const Model& model_;
   Piece piece_;
+  std::vector<Fold> folds_;
   int64_t block_;
   nn::AttentionOptions options_;
 };

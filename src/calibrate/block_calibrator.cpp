@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <set>
 #include <utility>
 
 #include "base/error.h"
@@ -163,7 +164,7 @@ void BlockCalibrator::run(PieceStream& stream, int64_t block,
 
 void BlockCalibrator::run_attention(PieceStream& stream, int64_t block,
                                     std::vector<TextStates>& texts) const {
-  const AttentionUnit unit(context_, quant_exec_, model_, stream.next(), block, attention_);
+  AttentionUnit unit(context_, quant_exec_, model_, stream.next(), block, attention_);
   const int owner = static_cast<int>(block % ranks_.size());
   AttentionOutputs known;  // of the sequences that calibrate, on the rank that did
   const UnitResult result = share_unit(owner, block, "attention", unit.weights(), [&] {
@@ -202,24 +203,26 @@ at::Tensor BlockCalibrator::calibrate_norm(Piece& piece, const nn::Mlp& sample, 
                                            const std::vector<FeedForwardText>& states) const {
   const FeedForward half = model_.feed_forward(piece, block);
   const ScalePoint& point = half.scale_point;
-  const auto members = [&](const Piece& of) {
-    std::vector<Weight> tensors{of.weight(point.producer)};
-    for (const std::string& reader : point.readers) {
-      tensors.push_back(of.weight(reader));
-    }
-    return tensors;
-  };
+  std::vector<Weight> members{piece.weight(point.producer)};
+  for (const std::string& reader : point.readers) {
+    members.push_back(piece.weight(reader));
+  }
   const UnitResult result = share_unit(0, block, "norm", {}, [&] {
     const std::vector<TokenRows> rows = all_rows(states, slice_tokens_);
     const TokenSource source = token_source(states, rows, half.norm_D, model_.spec().rms_norm_eps);
     UnitResult fresh;
-    Piece folded = piece;
-    if (const at::Tensor factors_D =
-            smooth_input(context_, quant_exec_, sample, source, fresh.report);
-        factors_D.defined()) {
-      fold(folded, point, factors_D);
+    std::set<std::string> folded;
+    const at::Tensor factors_D = smooth_input(context_, quant_exec_, sample, source, fresh.report);
+    if (factors_D.defined()) {
+      fold(piece, point, factors_D);
+      for (const Weight& member : members) {
+        folded.insert(member.name);
+      }
     }
-    keep_transformed(context_, members(piece), members(folded), fresh);
+    keep_transformed(context_, members, folded, fresh);
+    if (factors_D.defined()) {
+      fold(piece, point, 1 / factors_D);
+    }
     return fresh;
   });
   hooks_.passed("norm");
@@ -253,15 +256,24 @@ void BlockCalibrator::run_feed_forward(PieceStream& stream, int64_t block,
   at::Tensor norm_D;
   at::Tensor factors_D;
   SharedOutputs outputs(ranks_, states, hooks_.passed);
-  const auto run_unit = [&](const std::string& name, const nn::Mlp& source_mlp,
+  const auto run_unit = [&](const std::string& name, const nn::Mlp& mlp,
                             const std::vector<TokenRows>& rows, const GroupedStatistics* block_sum,
                             const TakeOutputs& take) {
     const TokenSource source = token_source(states, rows, norm_D, eps);
-    const std::vector<Weight> weights{source_mlp.gate, source_mlp.up, source_mlp.down};
-    const nn::Mlp mlp = factors_D.defined() ? scale_input(source_mlp, factors_D) : source_mlp;
+    const std::vector<Weight> weights{mlp.gate, mlp.up, mlp.down};
+    std::set<std::string> folded;
+    if (factors_D.defined()) {
+      scale_input(mlp, factors_D);
+      folded = {mlp.gate.name, mlp.up.name};
+    }
     const UnitResult result = make_unit(block, name, weights, [&] {
       UnitResult fresh = calibrate_mlp(context_, quant_exec_, mlp, source, block_sum);
-      keep_transformed(context_, weights, fresh.targets, fresh);
+      for (size_t i = 0; i < weights.size(); ++i) {
+        if (!fresh.targets[i].value.is_same(weights[i].value)) {
+          folded.insert(weights[i].name);
+        }
+      }
+      keep_transformed(context_, fresh.targets, folded, fresh);
       return fresh;
     });
     run_mlp(context_, mlp, result, source, take);

@@ -194,15 +194,18 @@ at::Tensor smooth_input(const CalibrationContext& context, const FakeQuantExec& 
       balance_factors(trial.input(mlp.gate), {balanced_reader(context.recipe, mlp.gate),
                                               balanced_reader(context.recipe, mlp.up)}),
       [&](const at::Tensor& factors_D) {
-        return trial.loss(scale_input(mlp, factors_D), factors_D);
+        scale_input(mlp, factors_D);
+        const double found = trial.loss(mlp, factors_D);
+        scale_input(mlp, 1 / factors_D);  // powers of two: as it was
+        return found;
       },
       report.loss_after);
 }
 
-nn::Mlp scale_input(nn::Mlp mlp, const at::Tensor& factors_D) {
-  mlp.gate.value = fold_into_columns(mlp.gate.value, factors_D);
-  mlp.up.value = fold_into_columns(mlp.up.value, factors_D);
-  return mlp;
+void scale_input(const nn::Mlp& mlp, const at::Tensor& factors_D) {
+  for (at::Tensor w_ID : {mlp.gate.value, mlp.up.value}) {
+    w_ID.mul_(factors_D);
+  }
 }
 
 UnitResult calibrate_mlp(const CalibrationContext& context, const FakeQuantExec& quant_exec,

@@ -38,8 +38,8 @@ using TakeOutputs =
 at::Tensor smooth_input(const CalibrationContext& context, const FakeQuantExec& quant_exec,
                         const nn::Mlp& mlp, const TokenSource& tokens, UnitReport& report);
 
-/// `mlp` for an input divided by factors_D.
-nn::Mlp scale_input(nn::Mlp mlp, const at::Tensor& factors_D);
+/// Makes `mlp` one for an input divided by factors_D, in place.
+void scale_input(const nn::Mlp& mlp, const at::Tensor& factors_D);
 
 /// Chooses the integers of `mlp` (weights in fp32). `block`: statistics of the input over all
 /// experts of the block, which help an expert that saw few tokens. Plain rounding is kept where the

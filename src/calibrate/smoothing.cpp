@@ -47,21 +47,20 @@ BalancedReader balanced_reader(const Recipe& recipe, const Weight& weight) {
   return {weight.value, recipe.linear(weight.role, weight.name).weight_bits};
 }
 
-void fold(Piece& piece, const ScalePoint& point, const at::Tensor& factors_F) {
-  const at::Tensor& producer = piece.tensor(point.producer);
+void fold(const Piece& piece, const ScalePoint& point, const at::Tensor& factors_F) {
+  at::Tensor producer = piece.tensor(point.producer);
   if (point.rows_F.defined()) {
-    at::Tensor scaled = producer.clone();
     const at::Tensor rows_F = point.rows_F.to(producer.device());
-    scaled.index_copy_(0, rows_F, fold_into_rows(producer.index_select(0, rows_F), factors_F));
-    piece.replace(point.producer, scaled);
+    producer.index_copy_(0, rows_F, fold_into_rows(producer.index_select(0, rows_F), factors_F));
   } else {
-    piece.replace(point.producer, fold_into_rows(producer, factors_F));
+    producer.copy_(fold_into_rows(producer, factors_F));
   }
   const at::Tensor factors_I =
       point.columns_I.defined() ? factors_F.index_select(0, point.columns_I.to(factors_F.device()))
                                 : factors_F;
   for (const std::string& reader : point.readers) {
-    piece.replace(reader, fold_into_columns(piece.tensor(reader), factors_I));
+    at::Tensor w_OI = piece.tensor(reader);
+    w_OI.mul_(factors_I);
   }
 }
 

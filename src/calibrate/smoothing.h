@@ -48,7 +48,8 @@ class RowSample {
 /// Of a linear.
 BalancedReader balanced_reader(const Recipe& recipe, const Weight& weight);
 
-/// Divides what makes the features and multiplies what reads them.
-void fold(Piece& piece, const ScalePoint& point, const at::Tensor& factors_F);
+/// Divides what makes the features and multiplies what reads them, in place. Powers of two are
+/// undone to the bit by their reciprocals.
+void fold(const Piece& piece, const ScalePoint& point, const at::Tensor& factors_F);
 
 }  // namespace blockptq

@@ -34,14 +34,12 @@ Json UnitReport::json() const {
   return json;
 }
 
-void keep_transformed(const CalibrationContext& context, const std::vector<Weight>& before,
-                      const std::vector<Weight>& after, UnitResult& result) {
-  BPTQ_ASSERT(before.size() == after.size());
-  for (size_t i = 0; i < before.size(); ++i) {
-    const auto& [name, role, value, integers] = after[i];
-    const bool rotated = context.rotation != nullptr && context.rotation->changes(name);
-    if (!result.weights.contains(name) && (rotated || !value.is_same(before[i].value))) {
-      result.transformed[name] = value;
+void keep_transformed(const CalibrationContext& context, const std::vector<Weight>& tensors,
+                      const std::set<std::string>& folded, UnitResult& result) {
+  for (const Weight& tensor : tensors) {
+    const bool rotated = context.rotation != nullptr && context.rotation->changes(tensor.name);
+    if (!result.weights.contains(tensor.name) && (rotated || folded.contains(tensor.name))) {
+      result.transformed[tensor.name] = tensor.value.clone();  // a piece shares one buffer
     }
   }
 }

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -61,10 +62,10 @@ struct CalibrationContext {
   bool transforms() const { return rotation != nullptr || recipe.transforms().smooth; }
 };
 
-/// Notes the tensors of a unit that stay in floating point and are not those of the source: what
-/// stands in the place of `before`, the tensors as they were loaded.
-void keep_transformed(const CalibrationContext& context, const std::vector<Weight>& before,
-                      const std::vector<Weight>& after, UnitResult& result);
+/// Notes those of a unit's tensors that stay in floating point and are not those of the source: the
+/// `folded` ones, and what the residual stream's rotation has changed.
+void keep_transformed(const CalibrationContext& context, const std::vector<Weight>& tensors,
+                      const std::set<std::string>& folded, UnitResult& result);
 
 /// `tensor` (fp32) as the quantized model has it: rounded to the type that it is written in, if it
 /// stays in floating point.

@@ -54,9 +54,9 @@ struct PieceWeights {
   }
 };
 
-/// Rounding of a group, beside its matrices (quant/algorithms/gptq.h): one target of all weights,
-/// and what it is solved from; or codes, the matrices in BF16, and a slab of channels under all
-/// scales, or of more channels in descent.
+/// Rounding of a group, beside its matrices (quant/algorithms/gptq.h): the cross sums as a factor
+/// of products, the matrices in BF16, and for a slab of channels the target, what it is solved
+/// from, and the slab under all scales.
 int64_t rounding_bytes(const InputGroup& group) {
   constexpr int64_t kSlab = int64_t{1} << 24;  // elements
   constexpr int64_t kScales = 11;
@@ -64,10 +64,11 @@ int64_t rounding_bytes(const InputGroup& group) {
   if (!group.second_order) {
     return (group.weights > 1 ? 3 : 2) * kFloat * elements;
   }
-  const int64_t solved = group.channels * feature_groups(group.features).front();
+  const int64_t solved = kFloat * std::min(kSlab, elements);
   const int64_t tried = std::min(kSlab, kScales * elements);
   const int64_t slab = std::max(14 * tried, 26 * std::min(kSlab, elements));
-  return kFloat * elements + std::max(3 * kFloat * solved, elements + group.matrices() / 4 + slab);
+  return group.matrices() / 2 + solved +
+         std::max(3 * solved, elements + group.matrices() / 4 + slab);
 }
 
 /// Inputs of both models in fp32, and their difference.
@@ -82,8 +83,8 @@ void raise(UnitMemory& most, int64_t statistics, int64_t other) {
   }
 }
 
-UnitMemory attention_memory(const PieceWeights& weights, const CalibrationOptions& options,
-                            const PassShape& shape, int64_t temporary) {
+UnitMemory attention_memory(const PieceWeights& weights, const PassShape& shape,
+                            int64_t temporary) {
   int64_t sums = 0;
   int64_t rounding = 0;
   int64_t widest = 0;
@@ -92,15 +93,12 @@ UnitMemory attention_memory(const PieceWeights& weights, const CalibrationOption
     rounding = std::max(rounding, rounding_bytes(group));
     widest = std::max(widest, group.features);
   }
-  const int64_t codes = 2 * weights.quantized;  // of plain rounding, and chosen
+  const int64_t codes = weights.quantized;
   const int64_t copy = weights.parameters * shape.element_bytes;
   UnitMemory most;
-  raise(most, sums, codes + copy + temporary + observed_bytes(shape.seq_len, widest));
+  raise(most, sums, copy + temporary + observed_bytes(shape.seq_len, widest));
   raise(most, sums, codes + rounding);
-  raise(most, 0, codes + 2 * copy + temporary);
-  if (options.recipe.transforms().smooth) {
-    raise(most, 0, codes + 2 * kFloat * weights.quantized + copy + temporary);
-  }
+  raise(most, 0, 2 * codes + copy + temporary);  // plain rounding too
   return most;
 }
 
@@ -158,7 +156,7 @@ UnitMemory unit_memory(const PieceSpec& piece, const CalibrationOptions& options
   };
   switch (piece.tensors.front().spec.unit) {
     case Unit::attention:
-      return attention_memory(weights, options, shape, temporary);
+      return attention_memory(weights, shape, temporary);
     case Unit::feed_forward:
       return mlp(false);
     case Unit::expert:

@@ -2,17 +2,15 @@
 
 #include <ATen/ATen.h>
 
-#include <cmath>
-
 #include "base/error.h"
 #include "quant/algorithms/product.h"
 
 namespace blockptq {
 namespace {
 
-/// A sum is NaN or infinite when a term is, and needs no memory.
-bool is_finite(const at::Tensor& tensor) {
-  return std::isfinite(tensor.sum(at::kDouble).item<double>());
+/// A sum is NaN or infinite when a term is, and needs no memory (one in another type would).
+bool is_finite(const at::Tensor& rows) {
+  return rows.sum(-1).isfinite().all().item<bool>();
 }
 
 void check_sums(const at::Tensor& sums_II) {

@@ -240,34 +240,38 @@ QTensor gptq(const at::Tensor& target_OI, int bits, at::ArrayRef<HessianFactor> 
 
 std::vector<QTensor> gptq(at::ArrayRef<at::Tensor> weights_OI, int bits, GroupedStatistics input,
                           const GptqOptions& options) {
-  std::vector<at::Tensor> wide_OI;
-  std::vector<int64_t> channels;
   for (const at::Tensor& w_OI : weights_OI) {
     check_weight(w_OI);
-    wide_OI.push_back(w_OI.to(at::kFloat));
-    channels.push_back(w_OI.size(0));
   }
-  // Channels do not see each other: one target of all.
-  const at::Tensor target_OI = at::cat(wide_OI);
-  wide_OI.clear();
-  check_statistics(input, target_OI.size(1));
-  const std::vector<at::Tensor> targets_OJ = split_features(target_OI, input);
+  check_statistics(input, weights_OI.front().size(1));
+  std::vector<at::Tensor> cross_JJ;
   std::vector<HessianFactor> factors;
-  for (size_t g = 0; g < input.size(); ++g) {
-    at::Tensor correction_OJ;
-    if (options.correct && input[g].cross_II.defined()) {
-      correction_OJ = product(targets_OJ[g], input[g].cross_II, options.products);
-    }
-    input[g].cross_II.reset();
-    factors.push_back(factor_hessian(std::move(input[g]), options.factor));
-    targets_OJ[g].copy_(corrected_target(targets_OJ[g], std::move(correction_OJ), factors.back()));
+  for (InputStatistics& group : input) {
+    const bool correct = options.correct && group.cross_II.defined();
+    cross_JJ.push_back(correct ? as_factor(group.cross_II, options.products) : at::Tensor());
+    group.cross_II.reset();
+    factors.push_back(factor_hessian(std::move(group), options.factor));
   }
-  const QTensor all = gptq(target_OI, bits, factors, options);
-  const auto codes = all.codes_OI.split_with_sizes(channels);
-  const auto scales = all.scales_O.split_with_sizes(channels);
   std::vector<QTensor> quantized;
-  for (size_t k = 0; k < channels.size(); ++k) {
-    quantized.push_back({codes[k], scales[k], bits});
+  for (const at::Tensor& w_OI : weights_OI) {
+    const QTensor whole{at::empty(w_OI.sizes(), w_OI.options().dtype(at::kChar)),
+                        at::empty({w_OI.size(0)}, w_OI.options().dtype(at::kFloat)), bits};
+    // Channels do not see each other: targets of a part of them at a time.
+    for_slabs(w_OI, /*scales=*/1, [&](const auto& slab) {
+      const at::Tensor target_OI = slab(w_OI).to(at::kFloat, /*non_blocking=*/false, /*copy=*/true);
+      const std::vector<at::Tensor> targets_OJ = split(target_OI, factors, 1);
+      for (size_t g = 0; g < factors.size(); ++g) {
+        at::Tensor correction_OJ;
+        if (cross_JJ[g].defined()) {
+          correction_OJ = product(targets_OJ[g], cross_JJ[g], options.products);
+        }
+        targets_OJ[g].copy_(corrected_target(targets_OJ[g], std::move(correction_OJ), factors[g]));
+      }
+      const QTensor part = gptq(target_OI, bits, factors, options);
+      slab(whole.codes_OI).copy_(part.codes_OI);
+      slab(whole.scales_O).copy_(part.scales_O);
+    });
+    quantized.push_back(whole);
   }
   return quantized;
 }

@@ -48,7 +48,7 @@ struct GptqOptions {
 QTensor gptq(const at::Tensor& target_OI, int bits, at::ArrayRef<HessianFactor> factors,
              const GptqOptions& options);
 
-/// As Algorithm. The results are parts of one tensor of codes.
+/// As Algorithm, targets being made for as many channels at a time as 64 MiB hold on the CPU.
 std::vector<QTensor> gptq(at::ArrayRef<at::Tensor> weights_OI, int bits, GroupedStatistics input,
                           const GptqOptions& options);
 
