@@ -13,11 +13,11 @@
 namespace blockptq {
 namespace {
 
-constexpr int64_t kMostTokens = 4096;
+constexpr int64_t kMostTokens = 2048;
 constexpr int64_t kMostChannels = 1024;
 constexpr int64_t kMostElements = int64_t{1} << 24;
-constexpr int64_t kSteps = 60;
-constexpr double kRate = 0.05;
+constexpr int64_t kSteps = 40;
+constexpr double kRate = 0.1;
 /// How much a token is worth against the start: measured on held-out tokens (docs/rounding.md).
 constexpr double kHold = 10;
 

@@ -34,7 +34,7 @@ TEST(Balance, EqualTokensAreMadeFlat) {
   const BalancedInput input{x_I.expand({4000, 4}).contiguous()};
   const at::Tensor s_F = balance_factors(input, {{at::eye(4), kFloatBits}});
   const at::Tensor flat_I = x_I / s_F;
-  EXPECT_LT((flat_I / flat_I.mean() - 1).abs().max().item<double>(), 0.05);
+  EXPECT_LT((flat_I / flat_I.mean() - 1).abs().max().item<double>(), 0.15);
   EXPECT_NEAR(s_F.log().sum().item<double>(), 0, 1e-5);
 }
 

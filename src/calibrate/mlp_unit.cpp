@@ -97,8 +97,8 @@ class Trial {
     }
     return sum;
   }
-  /// What the linears of `first` see of gate and up, or of down.
-  BalancedInput input(const Weight& first) const { return balanced(first, &Slice::x_TD); }
+  /// What gate and up see, and what down sees.
+  BalancedInput input(const Weight& gate) const { return balanced(gate, &Slice::x_TD); }
   BalancedInput hidden(const Weight& down) const { return balanced(down, &Slice::hidden_TI); }
 
   /// Of `mlp` rounded to nearest, on its input divided by factors_D.

@@ -23,7 +23,7 @@
 namespace blockptq {
 
 /// Sequences that factors are found and tried on.
-constexpr int64_t kSmoothSequences = 8;
+constexpr int64_t kSmoothSequences = 4;
 
 enum class Factors { powers_of_two, any };
 
