@@ -85,7 +85,9 @@ Transforms parse_transforms(const JsonView& json) {
   expect_keys(json, {"smooth", "rotate"});
   Transforms transforms;
   if (const auto smooth = json.find("smooth")) {
-    expect_keys(*smooth, {});
+    smooth->expect_object();
+    check(smooth->raw().empty(), "{}: expected {{}}, found {}", smooth->where(),
+          smooth->raw().dump());
     transforms.smooth = true;
   }
   if (const auto rotate = json.find("rotate")) {

@@ -80,6 +80,8 @@ TEST(Recipe, TransformsAreOffUnlessNamed) {
   EXPECT_FALSE(transforms(R"({"transforms": {"smooth": {}}})").rotate_seed);
   EXPECT_EQ(transforms(R"({"transforms": {"rotate": {"seed": 7}}})").rotate_seed, 7U);
   EXPECT_NE(error_of(R"({"transforms": {"rotate": {}}})").find("seed"), std::string::npos);
+  EXPECT_NE(error_of(R"({"transforms": {"smooth": {"alpha": 1}}})").find("expected {}, found"),
+            std::string::npos);
 }
 
 TEST(Recipe, RefusesWhatItDoesNotKnow) {
