@@ -41,8 +41,8 @@ struct Term {
         weight_R.defined() ? max_R.square_().mul_(weight_R) : max_R.square_();
     const at::Tensor maxima_C = at::zeros_like(factors_C).index_add_(0, at_R, squares_R);
     const at::Tensor errors_C = energy_C / factors_C.square_();
-    const double maxima = squares_R.sum(at::kDouble).item<double>();
-    const double errors = errors_C.sum(at::kDouble).item<double>();
+    const auto maxima = squares_R.sum(at::kDouble).item<double>();
+    const auto errors = errors_C.sum(at::kDouble).item<double>();
     gradient_I.slice(0, begin, end)
         .add_(maxima_C.mul_(errors).sub_(errors_C, maxima), 2 * direction * scale);
     return scale * maxima * errors;

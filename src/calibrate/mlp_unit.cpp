@@ -203,9 +203,8 @@ at::Tensor smooth_input(const CalibrationContext& context, const FakeQuantExec& 
 }
 
 void scale_input(const nn::Mlp& mlp, const at::Tensor& factors_D) {
-  for (at::Tensor w_ID : {mlp.gate.value, mlp.up.value}) {
-    w_ID.mul_(factors_D);
-  }
+  mlp.gate.value.mul_(factors_D);
+  mlp.up.value.mul_(factors_D);
 }
 
 UnitResult calibrate_mlp(const CalibrationContext& context, const FakeQuantExec& quant_exec,

@@ -25,7 +25,7 @@ at::Tensor choose_factors(Factors kind, const at::Tensor& balanced_F,
     return {};
   }
   const bool any = kind == Factors::any;
-  const at::Tensor factors_F = any ? balanced_F : nearest_power_of_two(balanced_F);
+  at::Tensor factors_F = any ? balanced_F : nearest_power_of_two(balanced_F);
   const double found = loss(factors_F);
   if (found >= (any ? kAlways : kWorthIt) * least) {
     return {};
@@ -48,7 +48,7 @@ BalancedReader balanced_reader(const Recipe& recipe, const Weight& weight) {
 }
 
 void fold(const Piece& piece, const ScalePoint& point, const at::Tensor& factors_F) {
-  at::Tensor producer = piece.tensor(point.producer);
+  const at::Tensor& producer = piece.tensor(point.producer);
   if (point.rows_F.defined()) {
     const at::Tensor rows_F = point.rows_F.to(producer.device());
     producer.index_copy_(0, rows_F, fold_into_rows(producer.index_select(0, rows_F), factors_F));
@@ -59,8 +59,7 @@ void fold(const Piece& piece, const ScalePoint& point, const at::Tensor& factors
       point.columns_I.defined() ? factors_F.index_select(0, point.columns_I.to(factors_F.device()))
                                 : factors_F;
   for (const std::string& reader : point.readers) {
-    at::Tensor w_OI = piece.tensor(reader);
-    w_OI.mul_(factors_I);
+    piece.tensor(reader).mul_(factors_I);
   }
 }
 

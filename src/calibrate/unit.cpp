@@ -71,7 +71,12 @@ void choose_codes(const CalibrationContext& context, const std::vector<Weight>& 
     for (const Weight* weight : members) {
       values.push_back(weight->value);
     }
-    GroupedStatistics own = --left == 0 ? std::move(input) : input;
+    GroupedStatistics own;
+    if (--left == 0) {
+      own.swap(input);
+    } else {
+      own = input;
+    }
     const Algorithm algorithm = algorithm_of(Json::parse(key.second), context.type);
     const auto results = algorithm(values, key.first, std::move(own));
     for (size_t i = 0; i < members.size(); ++i) {

@@ -25,11 +25,11 @@ class Sweep {
   /// consumed. With M = L the sums are those of gptq.h from zero; with M = H they are when start is
   /// s q of the codes so far and pending H e. large_II: M as a factor of large products
   /// (product.h).
-  Sweep(const at::Tensor& matrix_II, const at::Tensor& large_II, int bits,
-        const at::Tensor& start_IR, const at::Tensor& pending_IR, const at::Tensor& scales_R)
-      : matrix_II_(matrix_II),
-        large_II_(large_II),
-        diagonal_I_(matrix_II.diagonal().to(at::kCPU).contiguous()),
+  Sweep(at::Tensor matrix_II, at::Tensor large_II, int bits, const at::Tensor& start_IR,
+        const at::Tensor& pending_IR, const at::Tensor& scales_R)
+      : matrix_II_(std::move(matrix_II)),
+        large_II_(std::move(large_II)),
+        diagonal_I_(matrix_II_.diagonal().to(at::kCPU).contiguous()),
         bits_(bits),
         start_IR_(start_IR.contiguous()),
         pending_IR_(pending_IR.contiguous()),
@@ -39,9 +39,9 @@ class Sweep {
     round(0, matrix_II_.size(0));
   }
 
-  const at::Tensor& codes_IR() const { return codes_IR_; }
+  const at::Tensor& codes() const { return codes_IR_; }
   /// sum_j M_jj^2 (v_j - s q_j)^2.
-  const at::Tensor& loss_R() const { return loss_R_; }
+  const at::Tensor& loss() const { return loss_R_; }
 
  private:
   static constexpr int64_t kLargeProduct = 128;  ///< features; below, converting costs too much
@@ -120,8 +120,8 @@ at::Tensor scale_factors(const GptqOptions& options, const at::TensorOptions& ty
   const int64_t far = options.scales / 2;
   std::vector<float> factors;
   for (int64_t k = 0; k < options.scales; ++k) {
-    const double step =
-        static_cast<double>((k + 1) / 2) / static_cast<double>(std::max<int64_t>(far, 1));
+    const int64_t ring = (k + 1) / 2;
+    const double step = static_cast<double>(ring) / static_cast<double>(std::max<int64_t>(far, 1));
     factors.push_back(static_cast<float>(1 + (k % 2 == 0 ? -1 : 1) * step * options.scale_range));
   }
   return at::tensor(factors).to(type.device());
@@ -159,8 +159,8 @@ Rounded round_best(const at::Tensor& target_IR, int bits, const at::Tensor& scal
     const at::Tensor start = targets_JR[g].repeat({1, tried});
     const Sweep sweep(factors[g].lower_II, large_JJ[g], bits, start, at::zeros_like(start),
                       tried_KR.flatten());
-    loss_KR += sweep.loss_R().view({tried, channels});
-    codes_JKR.push_back(sweep.codes_IR().view({-1, tried, channels}));
+    loss_KR += sweep.loss().view({tried, channels});
+    codes_JKR.push_back(sweep.codes().view({-1, tried, channels}));
   }
   const at::Tensor best_1R = loss_KR.argmin(0).unsqueeze(0);
   for (at::Tensor& codes : codes_JKR) {
@@ -176,7 +176,7 @@ at::Tensor descend(const at::Tensor& codes_IR, const at::Tensor& target_IR, int 
                    const at::Tensor& large_II) {
   const at::Tensor value_IR = codes_IR * scales_R;
   const at::Tensor gradient_IR = product(large_II, target_IR - value_IR, large_II.scalar_type());
-  return Sweep(hessian_II, large_II, bits, value_IR, gradient_IR, scales_R).codes_IR();
+  return Sweep(hessian_II, large_II, bits, value_IR, gradient_IR, scales_R).codes();
 }
 
 /// Calls work(slab) with the channels of w_OI, as many at a time as go together under `scales`
