@@ -175,7 +175,7 @@ NormedAttention AttentionUnit::quantized_attention(const UnitResult& result) con
 std::vector<Weight> AttentionUnit::quantized_weights() const {
   std::vector<Weight> weights;
   for (const Weight& weight : piece_.weights()) {
-    if (context_.recipe.linear(weight.role, weight.name).weight_bits != kFloatBits) {
+    if (context_.recipe.quantizes(weight.role, weight.name)) {
       weights.push_back(weight);
     }
   }
@@ -346,7 +346,8 @@ void AttentionUnit::measure(const SequenceSource& sequences, UnitResult& result,
   UnitResult plain = plain_rounding(context_, quantized_weights());
   keep_transformed(context_, piece_.tensors(), {}, plain);
   const double before = error(plain, nullptr);
-  if (keep_better(before, after, std::move(plain), result)) {
+  if (keep_better(
+          before, after, [&] { return std::move(plain); }, result)) {
     outputs.quant_LD.clear();
     folds_.clear();
   } else {

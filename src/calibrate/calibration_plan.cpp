@@ -36,8 +36,7 @@ int64_t largest_block(const std::vector<PieceSpec>& pieces, const Recipe& recipe
   for (const PieceSpec& piece : pieces) {
     for (const TensorSlice& slice : piece.tensors) {
       const ModelTensor& tensor = slice.spec;
-      if (tensor.shape.size() == 2 &&
-          recipe.linear(tensor.role, tensor.name).weight_bits != kFloatBits) {
+      if (tensor.shape.size() == 2 && recipe.quantizes(tensor.role, tensor.name)) {
         largest = std::max(largest, blocks[tensor.block] += tensor.shape[0] * tensor.shape[1]);
       }
     }

@@ -51,22 +51,17 @@ nn::Mlp resulting_mlp(const CalibrationContext& context, nn::Mlp mlp, const Unit
   return quantized_mlp(context, mlp, result.weights);
 }
 
-/// Losses of plain rounding and of the chosen integers.
-std::pair<double, double> losses(const CalibrationContext& context, const FakeQuantExec& quant_exec,
-                                 const nn::Mlp& mlp, const UnitResult& plain,
-                                 const UnitResult& chosen, const TokenSource& tokens) {
+double loss(const CalibrationContext& context, const nn::Mlp& mlp, const UnitResult& result,
+            const TokenSource& tokens) {
   const nn::Mlp exact = float_mlp(context, mlp);
-  const nn::Mlp before = resulting_mlp(context, mlp, plain);
-  const nn::Mlp after = resulting_mlp(context, mlp, chosen);
-  const FakeQuantExec after_exec(context.recipe, input_factors(chosen));
-  RelativeError error_before;
-  RelativeError error_after;
+  const nn::Mlp quantized = resulting_mlp(context, mlp, result);
+  const FakeQuantExec quant_exec(context.recipe, input_factors(result));
+  RelativeError error;
   for_calibration(tokens, [&](const TokenSlice& slice) {
-    const at::Tensor y = exact.forward(context.float_exec, slice.float_TD);
-    error_before.add(before.forward(quant_exec, slice.quant_TD), y, slice.weight_T);
-    error_after.add(after.forward(after_exec, slice.quant_TD), y, slice.weight_T);
+    error.add(quantized.forward(quant_exec, slice.quant_TD),
+              exact.forward(context.float_exec, slice.float_TD), slice.weight_T);
   });
-  return {error_before.value(), error_after.value()};
+  return error.value();
 }
 
 /// Some of a unit's tokens, with what the float model makes of them.
@@ -154,7 +149,7 @@ nn::Mlp smooth_hidden(const CalibrationContext& context, const FakeQuantExec& qu
     return result;
   };
   const auto quantized = [&](const Weight& weight) {
-    return context.recipe.linear(weight.role, weight.name).weight_bits != kFloatBits;
+    return context.recipe.quantizes(weight.role, weight.name);
   };
   const Factors kind =
       quantized(mlp.up) && quantized(mlp.down) ? Factors::any : Factors::powers_of_two;
@@ -169,8 +164,10 @@ nn::Mlp smooth_hidden(const CalibrationContext& context, const FakeQuantExec& qu
 GroupedStatistics hidden_statistics(const CalibrationContext& context,
                                     const FakeQuantExec& quant_exec, const nn::Mlp& mlp,
                                     const TokenSource& tokens, const UnitResult& result) {
-  const nn::Mlp exact = float_mlp(context, mlp);
-  const nn::Mlp half = quantized_mlp(context, mlp, result.weights);
+  const Weight down{mlp.down.name, mlp.down.role, {}};  // is not run
+  const nn::Mlp exact{float_weight(context, mlp.gate), float_weight(context, mlp.up), down};
+  const nn::Mlp half{quantized_weight(context, mlp.gate, result.weights),
+                     quantized_weight(context, mlp.up, result.weights), down};
   StatisticsSum hidden;
   for_calibration(tokens, [&](const TokenSlice& slice) {
     hidden.add(exact.hidden(context.float_exec, slice.float_TD).value,
@@ -210,29 +207,30 @@ void scale_input(const nn::Mlp& mlp, const at::Tensor& factors_D) {
 UnitResult calibrate_mlp(const CalibrationContext& context, const FakeQuantExec& quant_exec,
                          const nn::Mlp& mlp, const TokenSource& tokens,
                          const GroupedStatistics* block) {
-  UnitResult plain = plain_rounding(context, {mlp.gate, mlp.up, mlp.down});
-  if (plain.weights.empty()) {
+  const auto plain = [&] { return plain_rounding(context, {mlp.gate, mlp.up, mlp.down}); };
+  UnitResult result = plain();
+  if (result.weights.empty()) {
     for_calibration(
-        tokens, [&](const TokenSlice& slice) { plain.report.tokens += slice.quant_TD.size(0); });
-    return plain;
+        tokens, [&](const TokenSlice& slice) { result.report.tokens += slice.quant_TD.size(0); });
+    return result;
   }
   StatisticsSum input;
   for_calibration(tokens, [&](const TokenSlice& slice) {
     const Activation x = quant_exec.input(Site::before(mlp.gate), slice.quant_TD);
     input.add(slice.float_TD, x.value, slice.weight_T);
   });
-  plain.report.tokens = input.tokens();
-  if (plain.report.tokens == 0 && block == nullptr) {
-    plain.report.fallback = "no tokens";
-    return plain;
+  result.report.tokens = input.tokens();
+  if (result.report.tokens == 0) {
+    result.report.fallback = "no tokens";
+    if (block != nullptr) {
+      choose_codes(context, {mlp.gate, mlp.up}, shrink(input.take(), *block, kShrink),
+                   result.weights);
+      result.report.fallback = "no tokens: down_proj by plain rounding";
+    }
+    return result;
   }
-  UnitResult result;
-  result.report.tokens = plain.report.tokens;
-  if (plain.report.tokens == 0) {
-    choose_codes(context, {mlp.gate, mlp.up}, shrink(input.take(), *block, kShrink), plain.weights);
-    plain.report.fallback = "no tokens: down_proj by plain rounding";
-    return plain;
-  }
+  const double before = loss(context, mlp, result, tokens);
+  result.weights.clear();
   const nn::Mlp target = smooth_hidden(context, quant_exec, mlp, tokens);
   result.targets = {target.gate, target.up, target.down};
   choose_codes(context, {target.gate, target.up},
@@ -242,8 +240,7 @@ UnitResult calibrate_mlp(const CalibrationContext& context, const FakeQuantExec&
                hidden_statistics(context, quant_exec, target, tokens, result), result.weights);
   refine(context, quant_exec, target, tokens, result);
 
-  const auto [before, after] = losses(context, quant_exec, mlp, plain, result, tokens);
-  keep_better(before, after, std::move(plain), result);
+  keep_better(before, loss(context, mlp, result, tokens), plain, result);
   return result;
 }
 

@@ -34,7 +34,7 @@ double operations(const PieceSpec& piece, const Recipe& recipe, double tokens) {
     const auto outputs = static_cast<double>(tensor.shape[0]);
     const auto inputs = static_cast<double>(tensor.shape[1]);
     sum += 2 * kPasses * tokens * outputs * inputs;
-    if (recipe.linear(tensor.role, tensor.name).weight_bits != kFloatBits) {
+    if (recipe.quantizes(tensor.role, tensor.name)) {
       sum += kRounding * outputs * inputs * inputs + kStatistics * tokens * inputs * inputs;
     }
   }

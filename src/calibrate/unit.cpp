@@ -45,8 +45,8 @@ void keep_transformed(const CalibrationContext& context, const std::vector<Weigh
 }
 
 at::Tensor as_written(const CalibrationContext& context, const Weight& tensor) {
-  const bool quantized = tensor.value.dim() == 2 &&
-                         context.recipe.linear(tensor.role, tensor.name).weight_bits != kFloatBits;
+  const bool quantized =
+      tensor.value.dim() == 2 && context.recipe.quantizes(tensor.role, tensor.name);
   if (context.source == nullptr || quantized) {
     return tensor.value;
   }
@@ -102,11 +102,13 @@ UnitResult plain_rounding(const CalibrationContext& context, std::vector<Weight>
   return result;
 }
 
-bool keep_better(double loss_before, double loss_after, UnitResult plain, UnitResult& result) {
+bool keep_better(double loss_before, double loss_after, const std::function<UnitResult()>& plain,
+                 UnitResult& result) {
   const bool worse = loss_after > loss_before;
   if (worse) {
-    plain.report = result.report;
-    result = std::move(plain);
+    const UnitReport report = result.report;
+    result = plain();
+    result.report = report;
     result.report.fallback = "plain rounding was better";
   }
   result.report.loss_before = loss_before;

@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -79,9 +80,10 @@ void choose_codes(const CalibrationContext& context, const std::vector<Weight>& 
 /// A result of plain rounding.
 UnitResult plain_rounding(const CalibrationContext& context, std::vector<Weight> targets);
 
-/// Notes the losses of plain rounding and of `result`, which becomes `plain` where it is worse.
+/// Notes the losses of plain rounding and of `result`, which becomes plain() where it is worse.
 /// Returns whether it did.
-bool keep_better(double loss_before, double loss_after, UnitResult plain, UnitResult& result);
+bool keep_better(double loss_before, double loss_after, const std::function<UnitResult()>& plain,
+                 UnitResult& result);
 
 /// As choose_codes, by plain rounding.
 void round_to_nearest(const CalibrationContext& context, const std::vector<Weight>& weights,

@@ -58,14 +58,16 @@ struct PieceWeights {
 /// of products, the matrices in BF16, and for a slab of channels the target, what it is solved
 /// from, and the slab under all scales.
 int64_t rounding_bytes(const InputGroup& group) {
-  constexpr int64_t kSlab = int64_t{1} << 24;  // elements
+  constexpr int64_t kSlab = int64_t{1} << 22;  // elements
   constexpr int64_t kScales = 11;
+  constexpr int64_t kLeast = 64;  // channels
   const int64_t elements = group.channels * group.features;
   if (!group.second_order) {
     return (group.weights > 1 ? 3 : 2) * kFloat * elements;
   }
   const int64_t solved = kFloat * std::min(kSlab, elements);
-  const int64_t tried = std::min(kSlab, kScales * elements);
+  const int64_t together = std::max(kSlab, kScales * kLeast * group.features);
+  const int64_t tried = std::min(together, kScales * elements);
   const int64_t slab = std::max(14 * tried, 26 * std::min(kSlab, elements));
   return group.matrices() / 2 + solved +
          std::max(3 * solved, elements + group.matrices() / 4 + slab);
@@ -119,7 +121,7 @@ int64_t refined_tokens(const PieceSpec& piece, const CalibrationOptions& options
 UnitMemory mlp_memory(const PieceWeights& weights, const CalibrationOptions& options,
                       const PassShape& shape, int64_t temporary, int64_t tokens, int64_t kept,
                       bool expert) {
-  const int64_t codes = 2 * weights.quantized;
+  const int64_t codes = weights.quantized;
   const int64_t copy = weights.parameters * shape.element_bytes;
   const bool smooth = options.recipe.transforms().smooth;
   const int64_t target = smooth ? kFloat * weights.quantized : 0;
@@ -131,11 +133,11 @@ UnitMemory mlp_memory(const PieceWeights& weights, const CalibrationOptions& opt
     widest = std::max(widest, group.features);
     block += expert && first ? group.matrices() : 0;
     raise(most, block + group.matrices(),
-          codes + target + (first ? 0 : 2 * copy) + temporary +
+          codes + target + (first ? 0 : 2 * copy * 2 / 3) + temporary +
               observed_bytes(tokens, group.features));
     raise(most, block + group.matrices(), codes + target + rounding_bytes(group));
   }
-  raise(most, block, codes + target + 3 * copy + temporary);
+  raise(most, block, codes + target + 2 * copy + temporary);
   if (kept > 0) {  // tokens in fp32, and weights under other codes
     raise(most, block,
           codes + target + copy + kFloat * weights.quantized + observed_bytes(kept, widest));

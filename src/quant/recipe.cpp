@@ -198,6 +198,10 @@ LinearScheme Recipe::linear(std::string_view role, std::string_view name) const 
   return scheme;
 }
 
+bool Recipe::quantizes(std::string_view role, std::string_view name) const {
+  return linear(role, name).weight_bits != kFloatBits;
+}
+
 CacheScheme Recipe::cache(std::string_view point) const {
   const auto found = cache_.find(point);
   return found == cache_.end() ? CacheScheme() : found->second;

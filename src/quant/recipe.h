@@ -61,6 +61,8 @@ class Recipe {
   static Recipe preset(std::string_view name);
 
   LinearScheme linear(std::string_view role, std::string_view name) const;
+  /// Whether its weight becomes integers.
+  bool quantizes(std::string_view role, std::string_view name) const;
   /// Its rules (as in "linears") that match none of these linears, each a role and a name.
   std::vector<Json> unused_rules(
       const std::vector<std::pair<std::string, std::string>>& linears) const;

@@ -185,7 +185,7 @@ at::Tensor descend(const at::Tensor& codes_IR, const at::Tensor& target_IR, int 
 template <typename Work>
 void for_slabs(const at::Tensor& w_OI, int64_t scales, const Work& work) {
   constexpr int64_t kAligned = 64;  // products of aligned rows are up to 1.4 times faster
-  const int64_t elements = int64_t{1} << (w_OI.is_cpu() ? 24 : 28);
+  const int64_t elements = int64_t{1} << (w_OI.is_cpu() ? 22 : 28);
   const int64_t channels =
       std::max(kAligned, elements / (scales * w_OI.size(1)) / kAligned * kAligned);
   for (int64_t row = 0; row < w_OI.size(0); row += channels) {

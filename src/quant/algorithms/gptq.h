@@ -43,12 +43,12 @@ struct GptqOptions {
 
 /// Codes of one target [O, I] (fp32, on the device of the factors), whose groups of features are
 /// each in the order of their factor; the codes are in the order of the weight. Channels do not see
-/// each other. Memory on the CPU beside the factors: the codes and 300 MB (more beyond 20000
+/// each other. Memory on the CPU beside the factors: the codes and 110 MB (more beyond 6000
 /// features).
 QTensor gptq(const at::Tensor& target_OI, int bits, at::ArrayRef<HessianFactor> factors,
              const GptqOptions& options);
 
-/// As Algorithm, targets being made for as many channels at a time as 64 MiB hold on the CPU.
+/// As Algorithm, targets being made for as many channels at a time as 16 MiB hold on the CPU.
 std::vector<QTensor> gptq(at::ArrayRef<at::Tensor> weights_OI, int bits, GroupedStatistics input,
                           const GptqOptions& options);
 
