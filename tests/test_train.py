@@ -17,6 +17,7 @@ import pytest
 from blockptq_testing.models import SHIPPED, SHIPPED_BLOCKS
 from blockptq_testing.program import (
     ENVIRONMENT,
+    REPOSITORY,
     Argument,
     binary,
     eval_json,
@@ -113,6 +114,32 @@ def test_learned_clips_beat_searched_scales(tmp_path: Path) -> None:
 
     searched = loss("--algorithm", "scale_search", "--end", 4)
     assert loss("--end", 4) < 0.95 * searched
+
+
+def test_smoothing_between_up_and_down_stays_with_the_parameters(tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    succeed("train", *W4, "--nsamples", 16, "--seq_len", 256, "--output_dir", run)
+    kinds = {tensor.rsplit(".", 1)[1] for path in parameters(run) for tensor in read_file(run / path)}
+    assert kinds == {"weight_scale", "weight_rows", "weight_columns"}  # no codes: they follow from these
+    learned = ("--train_mode", "block", "--moe_param_dir", run)
+    fake = evaluated(tmp_path / "learned.json", *learned)
+    plain = evaluated(tmp_path / "plain.json", *learned[:2])
+    assert fake < 0.9 * plain
+    deploy = ("deploy", "--input_weight_path", SHIPPED, "--output_weight_path", out, "--quant_type", "w4a8c8")
+    done = run_blockptq(*deploy, "--clip", "--moe_param_path", run)
+    assert (done.code, done.stderr) == (0, ""), "verification compares with what was folded in"
+    text = ("--seq_len", 256, "--max_chunks", 4, "--dtype", "fp32", "--reference", SHIPPED)
+    # What is not quantized was FP8 and becomes BF16, which sends some tokens to other experts.
+    assert eval_json(tmp_path / "deployed.json", "--model", out, *text)["kl"] == pytest.approx(fake, rel=0.2)
+    # One of the two may stay in floating point: it has the factors as well.
+    recipe = json.loads((REPOSITORY / "recipes" / "w4a8c8.json").read_text())
+    down = {"role": "*.down_proj", "weight_bits": 16, "activation_bits": 16}
+    (tmp_path / "mixed.json").write_text(json.dumps({**recipe, "linears": [*recipe["linears"], down]}))
+    mixed = (*MODEL, *text, *learned, "--recipe", tmp_path / "mixed.json")
+    assert eval_json(tmp_path / "kept.json", *mixed)["kl"] < fake
+    deployed = ("--input_weight_path", SHIPPED, "--output_weight_path", tmp_path / "mixed")
+    succeed("deploy", *deployed, "--recipe", tmp_path / "mixed.json", "--clip", "--moe_param_path", run)
+    assert eval_json(tmp_path / "written.json", "--model", tmp_path / "mixed", *text)["kl"] < fake
 
 
 def test_clips_of_activations_are_learned_on_demand(tmp_path: Path, dump: Path) -> None:

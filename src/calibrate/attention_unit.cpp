@@ -251,7 +251,7 @@ UnitResult AttentionUnit::calibrate(const SequenceSource& sequences, AttentionOu
     keep_transformed(context_, piece_.tensors(), {}, result);
     return result;
   }
-  if (context_.recipe.transforms().smooth) {
+  if (context_.smooths()) {
     smooth(sequences);
   }
   choose(sequences, result, outputs);

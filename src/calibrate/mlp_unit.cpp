@@ -135,29 +135,37 @@ class Trial {
   std::vector<Slice> slices_;
 };
 
-/// `mlp` with factors between up and down, where they help.
+/// `mlp` with factors between up and down, where they help; `result` notes them.
 nn::Mlp smooth_hidden(const CalibrationContext& context, const FakeQuantExec& quant_exec,
-                      nn::Mlp mlp, const TokenSource& tokens) {
-  if (!context.recipe.transforms().smooth) {
+                      nn::Mlp mlp, const TokenSource& tokens, UnitResult& result) {
+  const auto quantized = [&](const Weight& weight) {
+    return context.recipe.quantizes(weight.role, weight.name);
+  };
+  const bool integers = quantized(mlp.up) && quantized(mlp.down);
+  const Smoothing wanted = context.recipe.transforms().smooth;
+  if (wanted == Smoothing::none || (wanted == Smoothing::hidden && !integers)) {
     return mlp;
   }
   const Trial trial(context, quant_exec, mlp, tokens);
   const auto folded = [&](const at::Tensor& factors_I) {
-    nn::Mlp result = mlp;
-    result.up.value = fold_into_rows(mlp.up.value, factors_I);
-    result.down.value = fold_into_columns(mlp.down.value, factors_I);
-    return result;
+    nn::Mlp smooth = mlp;
+    smooth.up.value = fold_into_rows(mlp.up.value, factors_I);
+    smooth.down.value = fold_into_columns(mlp.down.value, factors_I);
+    return smooth;
   };
-  const auto quantized = [&](const Weight& weight) {
-    return context.recipe.quantizes(weight.role, weight.name);
-  };
-  const Factors kind =
-      quantized(mlp.up) && quantized(mlp.down) ? Factors::any : Factors::powers_of_two;
+  const Factors kind = integers ? Factors::any : Factors::powers_of_two;
   double least = trial.loss(mlp);
   const at::Tensor factors_I = choose_factors(
       kind, balance_factors(trial.hidden(mlp.down), {balanced_reader(context.recipe, mlp.down)}),
       [&](const at::Tensor& factors) { return trial.loss(folded(factors)); }, least);
-  return factors_I.defined() ? folded(factors_I) : mlp;
+  if (!factors_I.defined()) {
+    return mlp;
+  }
+  if (integers) {
+    result.folded[mlp.up.name] = {factors_I, {}};
+    result.folded[mlp.down.name] = {{}, factors_I};
+  }
+  return folded(factors_I);
 }
 
 /// Sums over what enters `down`: what the float and the quantized gate and up make of the tokens.
@@ -231,7 +239,7 @@ UnitResult calibrate_mlp(const CalibrationContext& context, const FakeQuantExec&
   }
   const double before = loss(context, mlp, result, tokens);
   result.weights.clear();
-  const nn::Mlp target = smooth_hidden(context, quant_exec, mlp, tokens);
+  const nn::Mlp target = smooth_hidden(context, quant_exec, mlp, tokens, result);
   result.targets = {target.gate, target.up, target.down};
   choose_codes(context, {target.gate, target.up},
                block == nullptr ? input.take() : shrink(input.take(), *block, kShrink),

@@ -18,6 +18,7 @@
 #include "quant/algorithms/algorithm.h"
 #include "quant/qtensor.h"
 #include "quant/recipe.h"
+#include "quant/transforms/smooth.h"
 #include "run/tensor_file.h"
 
 namespace blockptq {
@@ -42,8 +43,10 @@ struct UnitResult {
   NamedTensors input_clips;  ///< LAC logits, by the weight behind the site
   /// Tensors that stay in floating point and that a transform has changed, fp32.
   std::map<std::string, at::Tensor> transformed;
-  /// Of a fresh result: what stands in the place of the weights before rounding, fp32.
+  /// Of a fresh result: what stands in the place of the weights before rounding, fp32, and what of
+  /// that was folded into weights that became integers.
   std::vector<Weight> targets;
+  std::map<std::string, FoldedFactors> folded;
   UnitReport report;
 };
 
@@ -59,8 +62,10 @@ struct CalibrationContext {
   /// Tells the types that tensors are written in; null: fp32.
   const Checkpoint* source = nullptr;
 
+  /// Whether all features are smoothed, those that leave a norm too.
+  bool smooths() const { return recipe.transforms().smooth == Smoothing::all; }
   /// Whether tensors that stay in floating point may be other ones than the source's.
-  bool transforms() const { return rotation != nullptr || recipe.transforms().smooth; }
+  bool transforms() const { return rotation != nullptr || smooths(); }
 };
 
 /// Notes those of a unit's tensors that stay in floating point and are not those of the source: the

@@ -44,7 +44,10 @@ void UnitFiles::keep(const UnitResult& result) const {
   for (const Weight& weight : result.targets) {
     const auto chosen = result.weights.find(weight.name);
     if (chosen != result.weights.end()) {
-      keep_learned(weight.name, weight.value, chosen->second, keep_codes_, tensors);
+      const auto folded = result.folded.find(weight.name);
+      keep_learned(weight.name, weight.value,
+                   folded == result.folded.end() ? FoldedFactors() : folded->second, chosen->second,
+                   keep_codes_, tensors);
       entry["weights"].push_back(summarize_weight(weight.name, weight.value, chosen->second));
     }
   }

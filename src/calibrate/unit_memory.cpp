@@ -123,7 +123,7 @@ UnitMemory mlp_memory(const PieceWeights& weights, const CalibrationOptions& opt
                       bool expert) {
   const int64_t codes = weights.quantized;
   const int64_t copy = weights.parameters * shape.element_bytes;
-  const bool smooth = options.recipe.transforms().smooth;
+  const bool smooth = options.recipe.transforms().smooth != Smoothing::none;
   const int64_t target = smooth ? kFloat * weights.quantized : 0;
   int64_t block = 0;
   int64_t widest = 0;

@@ -81,12 +81,36 @@ void LearnedSource::codes(const PlannedTensor& tensor, const TakeRows& take) {
   at::parallel_for(0, (w_OI.size(0) + portion - 1) / portion, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t row = i * portion;
-      values(tensor, row, std::min(row + portion, w_OI.size(0)), out + row * cols);
+      WeightSource::values(tensor, row, std::min(row + portion, w_OI.size(0)), out + row * cols);
     }
   });
   take_all(parameters_.quantize(tensor.tensor.block, tensor.tensor.name, w_OI,
                                 tensor.tensor.weight_bits),
            take);
+}
+
+FoldedFactors LearnedSource::folded(const PlannedTensor& tensor) const {
+  return tensor.tensor.shape.size() == 2
+             ? parameters_.folded(tensor.tensor.block, tensor.tensor.name)
+             : FoldedFactors();
+}
+
+bool LearnedSource::transformed(const PlannedTensor& tensor) const {
+  return folded(tensor).defined();
+}
+
+void LearnedSource::values(const PlannedTensor& tensor, int64_t row_begin, int64_t row_end,
+                           float* out) const {
+  WeightSource::values(tensor, row_begin, row_end, out);
+  FoldedFactors factors = folded(tensor);
+  if (factors.defined()) {
+    const at::Tensor rows =
+        at::from_blob(out, {row_end - row_begin, tensor.source->row_size()}, at::kFloat);
+    if (factors.rows_O.defined()) {
+      factors.rows_O = factors.rows_O.slice(0, row_begin, row_end);
+    }
+    rows.copy_(fold(rows, factors));
+  }
 }
 
 void DeployedSource::codes(const PlannedTensor& tensor, const TakeRows& take) {

@@ -75,8 +75,13 @@ class LearnedSource final : public WeightSource {
   LearnedSource(const Checkpoint& checkpoint, const Parameters& parameters)
       : WeightSource(checkpoint), parameters_(parameters) {}
   void codes(const PlannedTensor& tensor, const TakeRows& take) override;
+  bool transformed(const PlannedTensor& tensor) const override;
+  void values(const PlannedTensor& tensor, int64_t row_begin, int64_t row_end,
+              float* out) const override;
 
  private:
+  FoldedFactors folded(const PlannedTensor& tensor) const;
+
   const Parameters& parameters_;
 };
 

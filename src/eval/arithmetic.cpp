@@ -48,8 +48,16 @@ Arithmetic fake_quant_arithmetic(const Checkpoint& checkpoint, const Recipe& rec
                                     : kFloatBits;
   };
   WeightTransform transform;
-  transform.wants = [bits](const ModelTensor& tensor) { return bits(tensor) != kFloatBits; };
-  transform.apply = [bits, weights](const ModelTensor& tensor, const at::Tensor& w_OI) {
+  const auto folded = [weights](const ModelTensor& tensor) {
+    return tensor.shape.size() == 2 ? weights->folded(tensor.block, tensor.name) : FoldedFactors();
+  };
+  transform.wants = [=](const ModelTensor& tensor) {
+    return bits(tensor) != kFloatBits || folded(tensor).defined();
+  };
+  transform.apply = [=](const ModelTensor& tensor, const at::Tensor& w_OI) {
+    if (bits(tensor) == kFloatBits) {
+      return fold(w_OI, folded(tensor));
+    }
     return weights->quantize(tensor.block, tensor.name, w_OI, bits(tensor)).dequantize(at::kFloat);
   };
   SiteFactors factors = learned.activations ? parameters->site_factors() : SiteFactors();

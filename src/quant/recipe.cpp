@@ -81,14 +81,20 @@ Json cache_json(const CacheScheme& scheme) {
   return json;
 }
 
+Smoothing parse_smoothing(const JsonView& json) {
+  const auto where = json.find("where");
+  const std::string name = where ? where->string() : "all";
+  check(name == "all" || name == "hidden", "{}: expected 'all' or 'hidden', found '{}'",
+        where ? where->where() : json.where(), name);
+  return name == "all" ? Smoothing::all : Smoothing::hidden;
+}
+
 Transforms parse_transforms(const JsonView& json) {
   expect_keys(json, {"smooth", "rotate"});
   Transforms transforms;
   if (const auto smooth = json.find("smooth")) {
-    smooth->expect_object();
-    check(smooth->raw().empty(), "{}: expected {{}}, found {}", smooth->where(),
-          smooth->raw().dump());
-    transforms.smooth = true;
+    expect_keys(*smooth, {"where"});
+    transforms.smooth = parse_smoothing(*smooth);
   }
   if (const auto rotate = json.find("rotate")) {
     expect_keys(*rotate, {"seed"});
@@ -247,6 +253,15 @@ Recipe Recipe::without_transforms() const {
   Recipe recipe = *this;
   recipe.transforms_ = {};
   recipe.json_.erase("transforms");
+  return recipe;
+}
+
+Recipe Recipe::with_integer_transforms() const {
+  Recipe recipe = without_transforms();
+  if (transforms_.smooth != Smoothing::none) {
+    recipe.transforms_.smooth = Smoothing::hidden;
+    recipe.json_["transforms"] = {{"smooth", {{"where", "hidden"}}}};
+  }
   return recipe;
 }
 

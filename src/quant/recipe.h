@@ -6,7 +6,7 @@
 //                 "refine": {"name": "learned_round", ...}}, ...],
 //    "cache": {"kv_latent": {"bits": 8, "group": 128}, "indexer_query": {"bits": 8, "hadamard":
 //    true}, ...},
-//    "transforms": {"smooth": {}, "rotate": {"seed": 0}}}
+//    "transforms": {"smooth": {"where": "all"}, "rotate": {"seed": 0}}}
 //
 // "role" and "name" are patterns, or lists of them, with * for any text; a rule without them
 // matches everything. Later rules win, key by key.
@@ -43,9 +43,13 @@ struct CacheScheme {
   bool operator==(const CacheScheme&) const = default;
 };
 
-/// What `quantize` folds into the weights first. Other commands take weights as they are.
+/// Which features are scaled: none, those between up and down where both become integers, so that
+/// nothing else changes, or all that can be.
+enum class Smoothing { none, hidden, all };
+
+/// What is folded into the weights before they are rounded.
 struct Transforms {
-  bool smooth = false;                  ///< features are scaled
+  Smoothing smooth = Smoothing::none;
   std::optional<uint64_t> rotate_seed;  ///< of a rotation of the residual stream; nothing: none
 };
 
@@ -80,6 +84,8 @@ class Recipe {
   /// Without any quantized cache point.
   Recipe with_float_cache() const;
   Recipe without_transforms() const;
+  /// Of its transforms only those that change nothing but integers.
+  Recipe with_integer_transforms() const;
 
   const Json& json() const { return json_; }
 

@@ -75,13 +75,27 @@ TEST(Recipe, TransformsAreOffUnlessNamed) {
     return Recipe::parse(parse_json(text, "recipe"), "recipe").transforms();
   };
   EXPECT_FALSE(transforms("{}").rotate_seed.has_value());
-  EXPECT_FALSE(transforms("{}").smooth);
-  EXPECT_TRUE(transforms(R"({"transforms": {"smooth": {}}})").smooth);
+  EXPECT_EQ(transforms("{}").smooth, Smoothing::none);
+  EXPECT_EQ(transforms(R"({"transforms": {"smooth": {}}})").smooth, Smoothing::all);
+  EXPECT_EQ(transforms(R"({"transforms": {"smooth": {"where": "hidden"}}})").smooth,
+            Smoothing::hidden);
   EXPECT_FALSE(transforms(R"({"transforms": {"smooth": {}}})").rotate_seed);
   EXPECT_EQ(transforms(R"({"transforms": {"rotate": {"seed": 7}}})").rotate_seed, 7U);
   EXPECT_NE(error_of(R"({"transforms": {"rotate": {}}})").find("seed"), std::string::npos);
-  EXPECT_NE(error_of(R"({"transforms": {"smooth": {"alpha": 1}}})").find("expected {}, found"),
+  EXPECT_NE(error_of(R"({"transforms": {"smooth": {"alpha": 1}}})").find("unknown key 'alpha'"),
             std::string::npos);
+  EXPECT_NE(error_of(R"({"transforms": {"smooth": {"where": "norm"}}})").find("found 'norm'"),
+            std::string::npos);
+}
+
+TEST(Recipe, OfTransformsOnlyThoseOfIntegersRemain) {
+  const char* text = R"({"transforms": {"smooth": {}, "rotate": {"seed": 7}}})";
+  const Recipe recipe = Recipe::parse(parse_json(text, "recipe"), "recipe");
+  const Recipe integers = recipe.with_integer_transforms();
+  EXPECT_EQ(integers.transforms().smooth, Smoothing::hidden);
+  EXPECT_FALSE(integers.transforms().rotate_seed.has_value());
+  EXPECT_EQ(Recipe::parse(integers.json(), "again").transforms().smooth, Smoothing::hidden);
+  EXPECT_EQ(Recipe().with_integer_transforms().transforms().smooth, Smoothing::none);
 }
 
 TEST(Recipe, RefusesWhatItDoesNotKnow) {

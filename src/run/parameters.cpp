@@ -36,6 +36,29 @@ std::optional<int64_t> block_of(const std::filesystem::path& path) {
   return block;
 }
 
+constexpr const char* kRows = ".weight_rows";
+constexpr const char* kColumns = ".weight_columns";
+
+FoldedFactors learned_factors(
+    std::string_view name,
+    const std::function<std::optional<at::Tensor>(const std::string&)>& find) {
+  return {find(parameter_name(name, kRows)).value_or(at::Tensor()),
+          find(parameter_name(name, kColumns)).value_or(at::Tensor())};
+}
+
+/// As fold; Error for factors that do not fit the weight.
+at::Tensor fold_learned(std::string_view name, const at::Tensor& w_OI,
+                        const FoldedFactors& factors) {
+  const std::pair<const at::Tensor&, int64_t> sides[] = {{factors.rows_O, w_OI.size(0)},
+                                                         {factors.columns_I, w_OI.size(1)}};
+  for (const auto& [vector, features] : sides) {
+    check(!vector.defined() || vector.numel() == features,
+          "{}: learned factors: expected {} features, found {}", name, features,
+          vector.defined() ? vector.numel() : 0);
+  }
+  return fold(w_OI, factors);
+}
+
 }  // namespace
 
 std::string parameter_name(std::string_view weight, std::string_view suffix) {
@@ -81,6 +104,11 @@ QTensor Parameters::quantize(int64_t block, std::string_view name, const at::Ten
                              [&](const std::string& parameter) { return find(block, parameter); });
 }
 
+FoldedFactors Parameters::folded(int64_t block, std::string_view name) const {
+  return learned_factors(name,
+                         [&](const std::string& parameter) { return find(block, parameter); });
+}
+
 std::string Parameters::fingerprint() const {
   Sha256 hash;
   for (const auto& [block, file] : files_) {
@@ -123,7 +151,7 @@ QTensor quantize_as_learned(
     return {*codes, *scales, bits};
   }
   if (scales) {
-    return quantize_weight(w_OI, bits, *scales);
+    return quantize_weight(fold_learned(name, w_OI, learned_factors(name, find)), bits, *scales);
   }
   if (high && low) {
     return quantize_clamped(w_OI, bits, at::sigmoid(*low), at::sigmoid(*high));
@@ -131,11 +159,18 @@ QTensor quantize_as_learned(
   return quantize_weight(w_OI, bits, weight_scales(w_OI, bits));
 }
 
-void keep_learned(std::string_view name, const at::Tensor& w_OI, const QTensor& chosen,
-                  bool always_codes, NamedTensors& parameters) {
+void keep_learned(std::string_view name, const at::Tensor& target_OI, const FoldedFactors& folded,
+                  const QTensor& chosen, bool always_codes, NamedTensors& parameters) {
+  for (const auto& [suffix, factors] :
+       {std::pair{kRows, folded.rows_O}, std::pair{kColumns, folded.columns_I}}) {
+    if (factors.defined()) {
+      parameters[parameter_name(name, suffix)] = factors;
+    }
+  }
   parameters[parameter_name(name, ".weight_scale")] = chosen.scales_O;
   if (always_codes ||
-      !at::equal(chosen.codes_OI, quantize_weight(w_OI, chosen.bits, chosen.scales_O).codes_OI)) {
+      !at::equal(chosen.codes_OI,
+                 quantize_weight(target_OI, chosen.bits, chosen.scales_O).codes_OI)) {
     parameters[parameter_name(name, ".weight_codes")] = chosen.codes_OI;
   }
 }

@@ -4,6 +4,8 @@
 //   X.weight_codes     I8 [O, I]   its codes, where an algorithm chose them one by one
 //   X.weight_clip_max  F32 [O]     LWC logits: the weight is clamped to sigmoid() of them times its
 //   X.weight_clip_min  F32 [O]     extremes first (arXiv 2308.13137)
+//   X.weight_rows      F32 [O]     the weight's rows are divided by these first
+//   X.weight_columns   F32 [I]     and its columns are multiplied by these (smoothing)
 //   X.input_clip       F32 [1]     LAC logit of the activation in front of X (of the cache point
 //                                  that X reads): the dynamic maximum times its sigmoid
 //   X.weight           F32         what `quantize` puts in the place of a tensor that stays in
@@ -26,6 +28,7 @@
 #include "base/json.h"
 #include "checkpoint/safetensors.h"
 #include "quant/qtensor.h"
+#include "quant/transforms/smooth.h"
 #include "run/tensor_file.h"
 
 namespace blockptq {
@@ -52,6 +55,9 @@ class Parameters {
   /// clamped as learned; else plain rounding. Error for parameters that do not fit the weight.
   QTensor quantize(int64_t block, std::string_view name, const at::Tensor& w_OI, int bits) const;
 
+  /// What smoothing folds into a weight, whether it becomes integers or not.
+  FoldedFactors folded(int64_t block, std::string_view name) const;
+
   /// Identifies them as Checkpoint::fingerprint does a model.
   std::string fingerprint() const;
 
@@ -70,10 +76,11 @@ QTensor quantize_as_learned(
     std::string_view name, const at::Tensor& w_OI, int bits,
     const std::function<std::optional<at::Tensor>(const std::string&)>& find);
 
-/// What to keep of the chosen integers of a weight: scales, and codes where the scales do not give
-/// them by plain rounding, or always.
-void keep_learned(std::string_view name, const at::Tensor& w_OI, const QTensor& chosen,
-                  bool always_codes, NamedTensors& parameters);
+/// What to keep of the chosen integers of a weight: what was folded into it, scales, and codes
+/// where the scales do not give them by plain rounding of target_OI (the weight with what was
+/// folded in), or always.
+void keep_learned(std::string_view name, const at::Tensor& target_OI, const FoldedFactors& folded,
+                  const QTensor& chosen, bool always_codes, NamedTensors& parameters);
 
 /// Writes what the files `units` hold as one file, tensor by tensor, atomically.
 void join_parameters(const std::vector<std::filesystem::path>& units,

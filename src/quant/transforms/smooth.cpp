@@ -19,4 +19,11 @@ at::Tensor fold_into_rows(const at::Tensor& w, const at::Tensor& factors_O) {
   return (w.to(at::kFloat) / divisors).to(w.scalar_type());
 }
 
+at::Tensor fold(at::Tensor w_OI, const FoldedFactors& factors) {
+  if (factors.rows_O.defined()) {
+    w_OI = fold_into_rows(w_OI, factors.rows_O);
+  }
+  return factors.columns_I.defined() ? fold_into_columns(w_OI, factors.columns_I) : w_OI;
+}
+
 }  // namespace blockptq

@@ -22,4 +22,15 @@ at::Tensor fold_into_columns(const at::Tensor& w_OI, const at::Tensor& factors_I
 /// diag(1/s) W, in the type of w: of a linear [O, I], or of the weight of a norm or a bias [O].
 at::Tensor fold_into_rows(const at::Tensor& w, const at::Tensor& factors_O);
 
+/// What is folded into one weight; undefined: nothing.
+struct FoldedFactors {
+  at::Tensor rows_O;     ///< of the features that it makes
+  at::Tensor columns_I;  ///< of those that it reads
+
+  bool defined() const { return rows_O.defined() || columns_I.defined(); }
+};
+
+/// `w_OI` with them.
+at::Tensor fold(at::Tensor w_OI, const FoldedFactors& factors);
+
 }  // namespace blockptq
