@@ -90,9 +90,7 @@ void LearnedSource::codes(const PlannedTensor& tensor, const TakeRows& take) {
 }
 
 FoldedFactors LearnedSource::folded(const PlannedTensor& tensor) const {
-  return tensor.tensor.shape.size() == 2
-             ? parameters_.folded(tensor.tensor.block, tensor.tensor.name)
-             : FoldedFactors();
+  return parameters_.folded(tensor.tensor.block, tensor.tensor.name, tensor.tensor.shape);
 }
 
 bool LearnedSource::transformed(const PlannedTensor& tensor) const {

@@ -49,7 +49,7 @@ Arithmetic fake_quant_arithmetic(const Checkpoint& checkpoint, const Recipe& rec
   };
   WeightTransform transform;
   const auto folded = [weights](const ModelTensor& tensor) {
-    return tensor.shape.size() == 2 ? weights->folded(tensor.block, tensor.name) : FoldedFactors();
+    return weights->folded(tensor.block, tensor.name, tensor.shape);
   };
   transform.wants = [=](const ModelTensor& tensor) {
     return bits(tensor) != kFloatBits || folded(tensor).defined();

@@ -40,23 +40,19 @@ constexpr const char* kRows = ".weight_rows";
 constexpr const char* kColumns = ".weight_columns";
 
 FoldedFactors learned_factors(
-    std::string_view name,
+    std::string_view name, at::IntArrayRef shape,
     const std::function<std::optional<at::Tensor>(const std::string&)>& find) {
-  return {find(parameter_name(name, kRows)).value_or(at::Tensor()),
-          find(parameter_name(name, kColumns)).value_or(at::Tensor())};
-}
-
-/// As fold; Error for factors that do not fit the weight.
-at::Tensor fold_learned(std::string_view name, const at::Tensor& w_OI,
-                        const FoldedFactors& factors) {
-  const std::pair<const at::Tensor&, int64_t> sides[] = {{factors.rows_O, w_OI.size(0)},
-                                                         {factors.columns_I, w_OI.size(1)}};
-  for (const auto& [vector, features] : sides) {
-    check(!vector.defined() || vector.numel() == features,
-          "{}: learned factors: expected {} features, found {}", name, features,
-          vector.defined() ? vector.numel() : 0);
+  if (shape.size() != 2) {
+    return {};
   }
-  return fold(w_OI, factors);
+  const auto factors = [&](const char* suffix, int64_t features) {
+    const auto found = find(parameter_name(name, suffix));
+    check(!found || found->numel() == features,
+          "{}: learned factors: expected {} features, found {}", name, features,
+          found ? found->numel() : 0);
+    return found.value_or(at::Tensor());
+  };
+  return {factors(kRows, shape[0]), factors(kColumns, shape[1])};
 }
 
 }  // namespace
@@ -104,8 +100,9 @@ QTensor Parameters::quantize(int64_t block, std::string_view name, const at::Ten
                              [&](const std::string& parameter) { return find(block, parameter); });
 }
 
-FoldedFactors Parameters::folded(int64_t block, std::string_view name) const {
-  return learned_factors(name,
+FoldedFactors Parameters::folded(int64_t block, std::string_view name,
+                                 at::IntArrayRef shape) const {
+  return learned_factors(name, shape,
                          [&](const std::string& parameter) { return find(block, parameter); });
 }
 
@@ -151,7 +148,7 @@ QTensor quantize_as_learned(
     return {*codes, *scales, bits};
   }
   if (scales) {
-    return quantize_weight(fold_learned(name, w_OI, learned_factors(name, find)), bits, *scales);
+    return quantize_weight(fold(w_OI, learned_factors(name, w_OI.sizes(), find)), bits, *scales);
   }
   if (high && low) {
     return quantize_clamped(w_OI, bits, at::sigmoid(*low), at::sigmoid(*high));

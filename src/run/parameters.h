@@ -55,8 +55,9 @@ class Parameters {
   /// clamped as learned; else plain rounding. Error for parameters that do not fit the weight.
   QTensor quantize(int64_t block, std::string_view name, const at::Tensor& w_OI, int bits) const;
 
-  /// What smoothing folds into a weight, whether it becomes integers or not.
-  FoldedFactors folded(int64_t block, std::string_view name) const;
+  /// What smoothing folds into a tensor of that shape, whether it becomes integers or not. Error
+  /// for factors that do not fit.
+  FoldedFactors folded(int64_t block, std::string_view name, at::IntArrayRef shape) const;
 
   /// Identifies them as Checkpoint::fingerprint does a model.
   std::string fingerprint() const;

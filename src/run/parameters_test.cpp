@@ -60,8 +60,8 @@ TEST_F(ParametersTest, WhatIsFoldedInTakesTwoVectors) {
   EXPECT_EQ(kept.size(), 3);
   const Parameters parameters = written(kept);
   EXPECT_TRUE(at::equal(parameters.quantize(2, "a.weight", w_OI_, 4).codes_OI, chosen.codes_OI));
-  EXPECT_TRUE(at::equal(fold(w_OI_, parameters.folded(2, "a.weight")), target));
-  EXPECT_FALSE(parameters.folded(2, "b.weight").defined());
+  EXPECT_TRUE(at::equal(fold(w_OI_, parameters.folded(2, "a.weight", {6, 16})), target));
+  EXPECT_FALSE(parameters.folded(2, "b.weight", {6, 16}).defined());
   EXPECT_THROW(parameters.quantize(2, "a.weight", w_OI_.slice(1, 0, 15), 4), Error);
 }
 
