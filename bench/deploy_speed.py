@@ -45,7 +45,7 @@ def timed(action: Callable[[], None]) -> float:
 
 
 def copy_and_sync(source: Path, target: Path) -> None:
-    target.mkdir()
+    target.mkdir(parents=True)
     for path in source.iterdir():
         if path.is_file():
             subprocess.run(["cp", path, target], check=True)
