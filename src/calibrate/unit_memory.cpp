@@ -63,7 +63,7 @@ int64_t rounding_bytes(const InputGroup& group) {
   constexpr int64_t kLeast = 64;  // channels
   const int64_t elements = group.channels * group.features;
   if (!group.second_order) {
-    return (group.weights > 1 ? 3 : 2) * kFloat * elements;
+    return group.matrices() / 4 + elements + 4 * kFloat * std::min(kSlab, elements);
   }
   const int64_t solved = kFloat * std::min(kSlab, elements);
   const int64_t together = std::max(kSlab, kScales * kLeast * group.features);

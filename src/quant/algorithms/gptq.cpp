@@ -7,10 +7,10 @@
 #include <utility>
 
 #include "base/error.h"
-#include "base/system.h"
 #include "kernels/round_features.h"
 #include "quant/algorithms/product.h"
 #include "quant/algorithms/scale_search.h"
+#include "quant/algorithms/slabs.h"
 #include "tensor/parallel.h"
 
 namespace blockptq {
@@ -177,23 +177,6 @@ at::Tensor descend(const at::Tensor& codes_IR, const at::Tensor& target_IR, int 
   const at::Tensor value_IR = codes_IR * scales_R;
   const at::Tensor gradient_IR = product(large_II, target_IR - value_IR, large_II.scalar_type());
   return Sweep(hessian_II, large_II, bits, value_IR, gradient_IR, scales_R).codes();
-}
-
-/// Calls work(slab) with the channels of w_OI, as many at a time as go together under `scales`
-/// scales each. Bounds memory on the CPU; a GPU, where the time goes into launches, takes 16 times
-/// as many.
-template <typename Work>
-void for_slabs(const at::Tensor& w_OI, int64_t scales, const Work& work) {
-  constexpr int64_t kAligned = 64;  // products of aligned rows are up to 1.4 times faster
-  const int64_t elements = int64_t{1} << (w_OI.is_cpu() ? 22 : 28);
-  const int64_t channels =
-      std::max(kAligned, elements / (scales * w_OI.size(1)) / kAligned * kAligned);
-  for (int64_t row = 0; row < w_OI.size(0); row += channels) {
-    check_stop();
-    work([row, count = std::min(channels, w_OI.size(0) - row)](const at::Tensor& x) {
-      return x.narrow(0, row, count);
-    });
-  }
 }
 
 }  // namespace

@@ -5,6 +5,8 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "quant/algorithms/product.h"
+#include "quant/algorithms/slabs.h"
 #include "quant/grid.h"
 
 namespace blockptq {
@@ -46,31 +48,52 @@ at::Tensor search_scales(const at::Tensor& w_OI, int bits, const at::Tensor& wei
   return weight_scales(w_OI, bits, factors_S.index_select(0, losses_SO.argmin(0)));
 }
 
+namespace {
+
+/// The scales of some channels; input: H as a factor of products.
+at::Tensor best_scales(const at::Tensor& w_RI, int bits, const GroupedStatistics& input,
+                       const at::Tensor& weights_I, const ScaleSearchOptions& options) {
+  if (options.exact == 0) {
+    return search_scales(w_RI, bits, weights_I, options.steps, options.smallest);
+  }
+  const at::Tensor factors_S = shrink_factors(options.steps, options.smallest, w_RI.options());
+  const at::Tensor losses_SR = diagonal_losses(w_RI, bits, weights_I, factors_S);
+  const auto [values, best_KR] = losses_SR.topk(std::min(options.exact, options.steps), /*dim=*/0,
+                                                /*largest=*/false);
+  const auto loss = [&](const at::Tensor& scales_R) {
+    return quadratic_form(rounding_error(w_RI, bits, scales_R), input, options.products);
+  };
+  at::Tensor scales_R = weight_scales(w_RI, bits);
+  at::Tensor least_R = loss(scales_R);
+  for (const at::Tensor& step_R : best_KR.unbind()) {
+    const at::Tensor tried_R = weight_scales(w_RI, bits, factors_S.index_select(0, step_R));
+    const at::Tensor loss_R = loss(tried_R);
+    scales_R = at::where(loss_R < least_R, tried_R, scales_R);
+    least_R = at::minimum(loss_R, least_R);
+  }
+  return scales_R;
+}
+
+}  // namespace
+
 QTensor scale_search(const at::Tensor& w_OI, int bits, const GroupedStatistics& input,
                      const ScaleSearchOptions& options) {
   check_weight(w_OI);
   check_statistics(input, w_OI.size(1));
-  const at::Tensor wide_OI = w_OI.to(at::kFloat);
   const at::Tensor weights_I = second_moments(input);
-  if (options.exact == 0) {
-    return quantize_weight(
-        wide_OI, bits, search_scales(wide_OI, bits, weights_I, options.steps, options.smallest));
+  GroupedStatistics factors = input;
+  for (InputStatistics& group : factors) {
+    group.hessian_II = as_factor(group.hessian_II, options.products);  // for many products
   }
-  const at::Tensor factors_S = shrink_factors(options.steps, options.smallest, wide_OI.options());
-  const at::Tensor losses_SO = diagonal_losses(wide_OI, bits, weights_I, factors_S);
-  const auto [values, best_KO] = losses_SO.topk(std::min(options.exact, options.steps), /*dim=*/0,
-                                                /*largest=*/false);
-  at::Tensor scales_O = weight_scales(wide_OI, bits);
-  at::Tensor least_O =
-      quadratic_form(rounding_error(wide_OI, bits, scales_O), input, options.products);
-  for (const at::Tensor& step_O : best_KO.unbind()) {
-    const at::Tensor tried_O = weight_scales(wide_OI, bits, factors_S.index_select(0, step_O));
-    const at::Tensor loss_O =
-        quadratic_form(rounding_error(wide_OI, bits, tried_O), input, options.products);
-    scales_O = at::where(loss_O < least_O, tried_O, scales_O);
-    least_O = at::minimum(loss_O, least_O);
-  }
-  return quantize_weight(wide_OI, bits, scales_O);
+  const QTensor whole{at::empty(w_OI.sizes(), w_OI.options().dtype(at::kChar)),
+                      at::empty({w_OI.size(0)}, w_OI.options().dtype(at::kFloat)), bits};
+  for_slabs(w_OI, /*scales=*/1, [&](const auto& slab) {
+    const at::Tensor wide_RI = slab(w_OI).to(at::kFloat);
+    const at::Tensor scales_R = best_scales(wide_RI, bits, factors, weights_I, options);
+    slab(whole.scales_O).copy_(scales_R);
+    slab(whole.codes_OI).copy_(quantize_weight(wide_RI, bits, scales_R).codes_OI);
+  });
+  return whole;
 }
 
 }  // namespace blockptq
