@@ -86,7 +86,7 @@ QTensor scale_search(const at::Tensor& w_OI, int bits, const GroupedStatistics& 
     group.hessian_II = as_factor(group.hessian_II, options.products);  // for many products
   }
   QTensor whole{at::empty(w_OI.sizes(), w_OI.options().dtype(at::kChar)),
-                      at::empty({w_OI.size(0)}, w_OI.options().dtype(at::kFloat)), bits};
+                at::empty({w_OI.size(0)}, w_OI.options().dtype(at::kFloat)), bits};
   for_slabs(w_OI, /*scales=*/1, [&](const auto& slab) {
     const at::Tensor wide_RI = slab(w_OI).to(at::kFloat);
     const at::Tensor scales_R = best_scales(wide_RI, bits, factors, weights_I, options);
