@@ -212,6 +212,7 @@ at::Tensor BlockCalibrator::calibrate_norm(Piece& piece, const nn::Mlp& sample, 
     const TokenSource source = token_source(states, rows, half.norm_D, model_.spec().rms_norm_eps);
     UnitResult fresh;
     std::set<std::string> folded;
+    fresh.report.tokens = source.tokens;
     at::Tensor factors_D;
     if (context_.smooths()) {
       factors_D = smooth_input(context_, quant_exec_, sample, source, fresh.report);
