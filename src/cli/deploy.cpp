@@ -51,7 +51,7 @@ std::filesystem::path output_of_run(const std::filesystem::path& folder) {
   check(std::filesystem::exists(path), "--run {}: expected the folder of a finished quantize run",
         folder.string());
   const Json json = parse_json(read_file(path), path.string());
-  const std::filesystem::path output = JsonView(json, path.string()).at("output").string();
+  std::filesystem::path output = JsonView(json, path.string()).at("output").string();
   check(std::filesystem::exists(output),
         "--run {}: the checkpoint that it wrote, {}, is not there; if it was moved, name it with "
         "--input_weight_path",
@@ -144,7 +144,7 @@ struct Work {
 Work quantization(const DeployArguments& args, const Checkpoint& source, const Model& model) {
   Work work;
   work.recipe =
-      resolve_recipe(args, model).without_transforms();  // these are folded in by quantize
+      resolve_recipe(args, model).without_transforms();  // parameters have what was folded in
   work.parameters = read_parameters(args, source);
   work.plan = plan_output(source, model, work.recipe, output_format(args.format),
                           work.parameters ? work.parameters->site_factors() : SiteFactors(),

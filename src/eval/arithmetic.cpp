@@ -2,7 +2,7 @@
 
 #include "base/error.h"
 #include "exec/fake_quant_exec.h"
-#include "quant/grid.h"
+#include "quant/algorithms/nearest.h"
 #include "run/parameters.h"
 
 namespace blockptq {
@@ -42,23 +42,28 @@ Arithmetic fake_quant_arithmetic(const Checkpoint& checkpoint, const Recipe& rec
                                  const LearnedParameters& learned) {
   const auto parameters = std::make_shared<const Parameters>(
       learned.folders, learned.folders.empty() ? std::string() : checkpoint.fingerprint());
-  const auto weights = learned.weights ? parameters : std::make_shared<const Parameters>();
   const auto bits = [recipe](const ModelTensor& tensor) {
     return tensor.shape.size() == 2 ? recipe.linear(tensor.role, tensor.name).weight_bits
                                     : kFloatBits;
   };
   WeightTransform transform;
-  const auto folded = [weights](const ModelTensor& tensor) {
-    return weights->folded(tensor.block, tensor.name, tensor.shape);
+  const auto folded = [parameters](const ModelTensor& tensor) {
+    return parameters->folded(tensor.block, tensor.name, tensor.shape);
   };
   transform.wants = [=](const ModelTensor& tensor) {
     return bits(tensor) != kFloatBits || folded(tensor).defined();
   };
-  transform.apply = [=](const ModelTensor& tensor, const at::Tensor& w_OI) {
-    if (bits(tensor) == kFloatBits) {
-      return fold(w_OI, folded(tensor));
+  transform.apply = [=, chosen = learned.weights](const ModelTensor& tensor,
+                                                  const at::Tensor& w_OI) {
+    const int weight_bits = bits(tensor);
+    if (chosen && weight_bits != kFloatBits) {
+      return parameters->quantize(tensor.block, tensor.name, w_OI, weight_bits)
+          .dequantize(at::kFloat);
     }
-    return weights->quantize(tensor.block, tensor.name, w_OI, bits(tensor)).dequantize(at::kFloat);
+    // What was smoothed stays so: clips of activations were learned under it.
+    const at::Tensor target_OI = fold(w_OI, folded(tensor));
+    return weight_bits == kFloatBits ? target_OI
+                                     : nearest(target_OI, weight_bits).dequantize(at::kFloat);
   };
   SiteFactors factors = learned.activations ? parameters->site_factors() : SiteFactors();
   return {std::make_shared<FakeQuantExec>(recipe, std::move(factors)), transform,
