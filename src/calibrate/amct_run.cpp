@@ -204,7 +204,7 @@ void AmctRun::run_attention(PieceStream& stream, int64_t block, const at::Tensor
     const c10::NoGradGuard no_grad;
     Piece typed = piece;
     for (const Weight& weight : piece.weights()) {
-      typed.replace(weight.name, weight.value.to(options_.learn.type));
+      typed.replace({weight.name, weight.role, weight.value.to(options_.learn.type)});
     }
     const auto attention = model_.attention(typed, block);
     for (int64_t c = 0; c < states_CLD.size(0); ++c) {

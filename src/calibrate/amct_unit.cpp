@@ -158,7 +158,7 @@ AmctAttention::AmctAttention(const Model& model, const Piece& piece, int64_t blo
   Piece student = piece;
   for (const Weight& weight : piece.weights()) {
     const int bits = recipe_.linear(weight.role, weight.name).weight_bits;
-    student.replace(weight.name, rounded(weight, bits).to(type_));
+    student.replace({weight.name, weight.role, rounded(weight, bits).to(type_)});
     if (weight.role == "attention.kv_b_proj") {
       latent_ = weight.name;
     }
@@ -178,7 +178,7 @@ at::Tensor AmctAttention::targets(const at::Tensor& inputs_CLD) const {
   const c10::NoGradGuard no_grad;
   Piece wide = piece_;
   for (const Weight& weight : piece_.weights()) {
-    wide.replace(weight.name, weight.value.to(at::kFloat));
+    wide.replace({weight.name, weight.role, weight.value.to(at::kFloat)});
   }
   const auto teacher = model_.attention(wide, block_);
   return map_sequences(inputs_CLD, [&](const at::Tensor& x_LD) {

@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <set>
+#include <map>
 #include <utility>
 #include <vector>
 
@@ -130,46 +130,25 @@ AttentionUnit::AttentionUnit(const CalibrationContext& context, const FakeQuantE
       block_(block),
       options_(options) {}
 
-Piece AttentionUnit::float_piece() const {
-  Piece piece = piece_;
-  for (const Weight& weight : piece_.weights()) {
-    piece.replace(weight.name, float_weight(context_, weight).value);
-  }
-  return piece;
-}
-
-NormedAttention AttentionUnit::float_attention() const {
-  return {model_, float_piece(), block_, options_};
-}
-
-Piece AttentionUnit::unrounded(Piece float_piece) const {
-  for (const Weight& tensor : piece_.tensors()) {
-    const at::Tensor written = as_written(context_, tensor);
-    if (!written.is_same(tensor.value)) {
-      const at::ScalarType type = float_piece.tensor(tensor.name).scalar_type();
-      float_piece.replace(tensor.name, written.to(type));
-    }
-  }
-  return float_piece;
-}
-
-NormedAttention AttentionUnit::quantized_attention(
-    Piece piece, const std::map<std::string, QTensor>& chosen) const {
-  for (const Weight& tensor : piece.tensors()) {
-    piece.replace(tensor.name, as_written(context_, tensor));
-  }
-  for (const Weight& weight : piece.weights()) {
-    piece.replace(weight.name, quantized_weight(context_, weight, chosen).value);
-  }
+NormedAttention AttentionUnit::attention(const Piece& piece) const {
   return {model_, piece, block_, options_};
 }
 
 NormedAttention AttentionUnit::quantized_attention(const UnitResult& result) const {
   Piece piece = piece_;
-  for (const auto& [name, value] : result.transformed) {
-    piece.replace(name, value.to(piece.tensor(name).device()));
+  for (const Weight& tensor : piece_.tensors()) {
+    piece.replace(quantized_weight(context_, tensor, result));
   }
-  return quantized_attention(piece, result.weights);
+  return attention(piece);
+}
+
+NormedAttention AttentionUnit::unrounded_attention() const {
+  Piece piece = piece_;
+  for (Weight tensor : piece_.tensors()) {
+    tensor.value = as_written(context_, tensor);
+    piece.replace(tensor);
+  }
+  return attention(piece);
 }
 
 std::vector<Weight> AttentionUnit::quantized_weights() const {
@@ -182,19 +161,19 @@ std::vector<Weight> AttentionUnit::quantized_weights() const {
   return weights;
 }
 
-void AttentionUnit::smooth(const SequenceSource& sequences) {
+std::vector<AttentionUnit::Fold> AttentionUnit::smooth(const SequenceSource& sequences) const {
   const std::vector<ScalePoint> points = model_.attention_scale_points(block_);
   const Sample sample = float_sample(context_, float_attention(), sequences, points);
   const auto loss = [&] {
-    std::map<std::string, QTensor> nearest;
-    round_to_nearest(context_, quantized_weights(), nearest);
-    const NormedAttention rounded = quantized_attention(piece_, nearest);
+    const NormedAttention rounded =
+        quantized_attention(plain_rounding(context_, quantized_weights()));
     RelativeError error;
     for (size_t i = 0; i < sample.states.size(); ++i) {
       error.add(rounded.forward(quant_exec_, sample.states[i]), sample.outputs[i], {});
     }
     return error.value();
   };
+  std::vector<Fold> folds;
   double least = loss();
   for (const ScalePoint& point : points) {
     const at::Tensor factors_F = choose_factors(
@@ -208,21 +187,10 @@ void AttentionUnit::smooth(const SequenceSource& sequences) {
         least);
     if (factors_F.defined()) {
       fold(piece_, point, factors_F);
-      folds_.push_back({point, factors_F});
+      folds.push_back({point, factors_F});
     }
   }
-}
-
-void AttentionUnit::unfold() const {
-  for (const Fold& done : folds_) {
-    fold(piece_, done.point, 1 / done.factors_F);
-  }
-}
-
-void AttentionUnit::refold() const {
-  for (const Fold& done : folds_) {
-    fold(piece_, done.point, done.factors_F);
-  }
+  return folds;
 }
 
 at::Tensor AttentionUnit::balance(const ScalePoint& point, const at::Tensor& x_TI) const {
@@ -242,25 +210,23 @@ at::Tensor AttentionUnit::balance(const ScalePoint& point, const at::Tensor& x_T
   return balance_factors(input, readers, point.columns_I);
 }
 
-UnitResult AttentionUnit::calibrate(const SequenceSource& sequences, AttentionOutputs& outputs) {
+UnitResult AttentionUnit::calibrate(const SequenceSource& sequences,
+                                    AttentionOutputs& outputs) const {
   UnitResult result;
   if (quantized_weights().empty()) {
     for (int64_t c = 0; c < sequences.sequences; ++c) {
       result.report.tokens += sequences.quant_LD(c).size(0);
     }
-    keep_transformed(context_, piece_.tensors(), {}, result);
+    keep_rotated(context_, piece_.tensors(), result);
     return result;
   }
-  if (context_.smooths()) {
-    smooth(sequences);
-  }
+  const std::vector<Fold> folds = context_.smooths() ? smooth(sequences) : std::vector<Fold>();
   choose(sequences, result, outputs);
-  std::set<std::string> folded;
-  for (const auto& [point, factors_F] : folds_) {
-    folded.insert(point.producer);
-    folded.insert(point.readers.begin(), point.readers.end());
+  for (const auto& [point, factors_F] : folds) {  // from now on the piece is the source's
+    fold(piece_, point, 1 / factors_F);
+    note_fold(piece_, point, factors_F, result.targets);
   }
-  keep_transformed(context_, piece_.tensors(), folded, result);
+  keep_rotated(context_, piece_.tensors(), result);
   const Refinement refinement = parse_refinement(context_.default_refinement);
   if (const auto* clips = std::get_if<ClipLearnerOptions>(&refinement);
       clips != nullptr && clips->activations) {
@@ -272,22 +238,17 @@ UnitResult AttentionUnit::calibrate(const SequenceSource& sequences, AttentionOu
 
 void AttentionUnit::choose(const SequenceSource& sequences, UnitResult& result,
                            AttentionOutputs& outputs) const {
-  result.targets = quantized_weights();
-  std::vector<InputGroup> groups;
-  {
-    const Piece exact = float_piece();
-    groups =
-        observe(context_, quant_exec_, {model_, exact, block_, options_},
-                {model_, unrounded(exact), block_, options_}, sequences, result.targets, outputs);
-  }
+  const std::vector<Weight> weights = quantized_weights();
+  std::vector<InputGroup> groups = observe(context_, quant_exec_, float_attention(),
+                                           unrounded_attention(), sequences, weights, outputs);
   for (InputGroup& group : groups) {
     result.report.tokens = group.sum.tokens();
-    choose_codes(context_, group.weights, group.sum.take(), result.weights);
+    choose_codes(context_, group.weights, group.sum.take(), result);
   }
   // What was not used, as the indexer of short sequences, has no statistics.
-  for (const Weight& weight : result.targets) {
+  for (const Weight& weight : weights) {
     if (!result.weights.contains(weight.name)) {
-      round_to_nearest(context_, {weight}, result.weights);
+      round_to_nearest(context_, {weight}, result);
     }
   }
 }
@@ -326,7 +287,7 @@ void AttentionUnit::learn_latent_clip(const SequenceSource& sequences, int64_t m
 }
 
 void AttentionUnit::measure(const SequenceSource& sequences, UnitResult& result,
-                            AttentionOutputs& outputs) {
+                            AttentionOutputs& outputs) const {
   const auto error = [&](const UnitResult& of, std::vector<at::Tensor>* kept) {
     const NormedAttention attention = quantized_attention(of);
     const FakeQuantExec exec(context_.recipe, input_factors(of));
@@ -342,16 +303,12 @@ void AttentionUnit::measure(const SequenceSource& sequences, UnitResult& result,
     return sum.value();
   };
   const double after = error(result, &outputs.quant_LD);
-  unfold();
   UnitResult plain = plain_rounding(context_, quantized_weights());
-  keep_transformed(context_, piece_.tensors(), {}, plain);
+  keep_rotated(context_, piece_.tensors(), plain);
   const double before = error(plain, nullptr);
   if (keep_better(
           before, after, [&] { return std::move(plain); }, result)) {
     outputs.quant_LD.clear();
-    folds_.clear();
-  } else {
-    refold();
   }
 }
 

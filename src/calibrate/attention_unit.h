@@ -7,7 +7,6 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -50,53 +49,46 @@ class NormedAttention {
 /// The attention of a block with the weights of the float model, and with other ones.
 class AttentionUnit {
  public:
-  /// `piece`: the block's attention in fp32. The other arguments must outlive this.
+  /// `piece`: the block's attention. The other arguments must outlive this.
   AttentionUnit(const CalibrationContext& context, const FakeQuantExec& quant_exec,
                 const Model& model, Piece piece, int64_t block, nn::AttentionOptions options);
 
-  std::vector<Weight> weights() const { return piece_.weights(); }
+  std::vector<Weight> tensors() const { return piece_.tensors(); }
 
   /// Chooses the integers of its weights. `outputs` becomes those under the result: the sequences
   /// need not be run again.
-  UnitResult calibrate(const SequenceSource& sequences, AttentionOutputs& outputs);
+  UnitResult calibrate(const SequenceSource& sequences, AttentionOutputs& outputs) const;
 
-  NormedAttention float_attention() const;
+  NormedAttention float_attention() const { return attention(piece_); }
   NormedAttention quantized_attention(const UnitResult& result) const;
 
  private:
-  /// Features that the piece has with a factor.
+  /// Features that the piece has with a factor while the unit is calibrated.
   struct Fold {
     ScalePoint point;
     at::Tensor factors_F;  ///< powers of two
   };
 
+  NormedAttention attention(const Piece& piece) const;
+  /// As the quantized model has it in front of rounding.
+  NormedAttention unrounded_attention() const;
   std::vector<Weight> quantized_weights() const;
-  /// The piece with weights in the compute type.
-  Piece float_piece() const;
-  /// As the quantized model has it in front of rounding; shares what it can with float_piece.
-  Piece unrounded(Piece float_piece) const;
-  /// What the quantized model makes of `piece`: dequantized where `chosen` has it, else as written.
-  NormedAttention quantized_attention(Piece piece,
-                                      const std::map<std::string, QTensor>& chosen) const;
   /// Folds the recipe's smoothing into the piece: the float model stays the same to the bit.
-  void smooth(const SequenceSource& sequences);
-  /// Takes it out again, and puts it back.
-  void unfold() const;
-  void refold() const;
+  std::vector<Fold> smooth(const SequenceSource& sequences) const;
   /// Factors for what the readers of `point` see.
   at::Tensor balance(const ScalePoint& point, const at::Tensor& x_TI) const;
   void choose(const SequenceSource& sequences, UnitResult& result, AttentionOutputs& outputs) const;
   /// The factor of the latent with the least error of the output, where there is a quantized one.
   void learn_latent_clip(const SequenceSource& sequences, int64_t max_tokens,
                          UnitResult& result) const;
-  /// Keeps plain rounding of the piece as it was where that is better.
-  void measure(const SequenceSource& sequences, UnitResult& result, AttentionOutputs& outputs);
+  /// Keeps plain rounding where that is better.
+  void measure(const SequenceSource& sequences, UnitResult& result,
+               AttentionOutputs& outputs) const;
 
   const CalibrationContext& context_;
   const FakeQuantExec& quant_exec_;
   const Model& model_;
   Piece piece_;
-  std::vector<Fold> folds_;
   int64_t block_;
   nn::AttentionOptions options_;
 };

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/system.h"
 #include "calibrate/adamw.h"
+#include "quant/algorithms/slabs.h"
 #include "quant/recipe.h"
 
 namespace blockptq {
@@ -137,7 +138,10 @@ at::Tensor balance_factors(const BalancedInput& input, const std::vector<Balance
       (input.x_TI.to(at::kFloat).square() * weight_T.unsqueeze(1)).sum(0);
   const at::Tensor reader_energy_I = at::zeros_like(input_energy_I);
   for (const BalancedReader& reader : readers) {
-    reader_energy_I.add_(reader.w_OI.to(at::kFloat).square().sum(0));
+    const TargetWeight weight(reader.w_OI);
+    for_slabs(reader.w_OI, /*scales=*/1, [&](const Slab& slab) {
+      reader_energy_I.add_(slab(weight).square().sum(0));
+    });
   }
   std::vector<Term> terms;
   if (input.bits != kFloatBits) {

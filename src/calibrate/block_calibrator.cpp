@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <set>
 #include <utility>
 
 #include "base/error.h"
@@ -18,6 +17,7 @@
 #include "calibrate/smoothing.h"
 #include "calibrate/statistics.h"
 #include "nn/norm.h"
+#include "quant/algorithms/product.h"
 
 namespace blockptq {
 namespace {
@@ -63,6 +63,15 @@ nn::Routing route(const nn::Router& router, const at::Tensor& states_ND, const a
   return {at::cat(experts), at::cat(weights)};
 }
 
+/// The norm in front of the MLPs, and what reads it beside them.
+std::vector<Weight> norm_tensors(const Piece& piece, const ScalePoint& point) {
+  std::vector<Weight> tensors{piece.weight(point.producer)};
+  for (const std::string& reader : point.readers) {
+    tensors.push_back(piece.weight(reader));
+  }
+  return tensors;
+}
+
 }  // namespace
 
 BlockCalibrator::BlockCalibrator(const CalibrationContext& context, const FakeQuantExec& quant_exec,
@@ -78,9 +87,9 @@ BlockCalibrator::BlockCalibrator(const CalibrationContext& context, const FakeQu
 
 /// The outcome of `unit`, found or made.
 UnitResult BlockCalibrator::make_unit(int64_t block, const std::string& unit,
-                                      const std::vector<Weight>& weights,
+                                      const std::vector<Weight>& tensors,
                                       const std::function<UnitResult()>& calibrate) const {
-  if (auto found = hooks_.find(unit, weights)) {
+  if (auto found = hooks_.find(unit, tensors)) {
     return std::move(*found);
   }
   const auto start = Clock::now();
@@ -94,16 +103,16 @@ UnitResult BlockCalibrator::make_unit(int64_t block, const std::string& unit,
 
 /// The outcome of a unit that `owner` makes and all ranks need.
 UnitResult BlockCalibrator::share_unit(int owner, int64_t block, const std::string& unit,
-                                       const std::vector<Weight>& weights,
+                                       const std::vector<Weight>& tensors,
                                        const std::function<UnitResult()>& calibrate) const {
   std::optional<UnitResult> result;
   if (ranks_.rank() == owner) {
-    result = make_unit(block, unit, weights, calibrate);
+    result = make_unit(block, unit, tensors, calibrate);
   }
   bool made = result.has_value();
   broadcast(ranks_, Channel::states, &made, sizeof(made), owner);
   if (!result) {
-    result = hooks_.find(unit, weights);
+    result = hooks_.find(unit, tensors);
     BPTQ_ASSERT(result.has_value());
   }
   meet(ranks_);  // nobody removes what the others still read
@@ -150,6 +159,7 @@ GroupedStatistics BlockCalibrator::block_statistics(const std::vector<FeedForwar
     };
     take(result[g].hessian_II, 0);
     take(result[g].cross_II, second);
+    result[g].cross_II = as_factor(result[g].cross_II, context_.type);  // stays for the whole block
     result[g].tokens = tokens;
   }
   return result;
@@ -167,7 +177,7 @@ void BlockCalibrator::run_attention(PieceStream& stream, int64_t block,
   AttentionUnit unit(context_, quant_exec_, model_, stream.next(), block, attention_);
   const int owner = static_cast<int>(block % ranks_.size());
   AttentionOutputs known;  // of the sequences that calibrate, on the rank that did
-  const UnitResult result = share_unit(owner, block, "attention", unit.weights(), [&] {
+  const UnitResult result = share_unit(owner, block, "attention", unit.tensors(), [&] {
     return unit.calibrate(calibration_sequences(texts), known);
   });
   hooks_.passed("attention");
@@ -198,87 +208,44 @@ void BlockCalibrator::run_attention(PieceStream& stream, int64_t block,
 }
 
 /// Smooths what leaves the norm in front of the MLPs in `piece`; `sample` stands for all that read
-/// it. Returns the factors, undefined if there are none.
-at::Tensor BlockCalibrator::calibrate_norm(Piece& piece, const nn::Mlp& sample, int64_t block,
+/// it. The outcome: the norm, and what reads it beside MLPs.
+UnitResult BlockCalibrator::calibrate_norm(const Piece& piece, const nn::Mlp& sample, int64_t block,
                                            const std::vector<FeedForwardText>& states) const {
   const FeedForward half = model_.feed_forward(piece, block);
   const ScalePoint& point = half.scale_point;
-  std::vector<Weight> members{piece.weight(point.producer)};
-  for (const std::string& reader : point.readers) {
-    members.push_back(piece.weight(reader));
-  }
-  const UnitResult result = share_unit(0, block, "norm", {}, [&] {
+  UnitResult result = share_unit(0, block, "norm", norm_tensors(piece, point), [&] {
     const std::vector<TokenRows> rows = all_rows(states, slice_tokens_);
-    const TokenSource source = token_source(states, rows, half.norm_D, model_.spec().rms_norm_eps);
+    const TokenSource source =
+        token_source(states, rows, {half.norm_D, half.norm_D}, model_.spec().rms_norm_eps);
     UnitResult fresh;
-    std::set<std::string> folded;
     fresh.report.tokens = source.tokens;
-    at::Tensor factors_D;
     if (context_.smooths()) {
-      factors_D = smooth_input(context_, quant_exec_, sample, source, fresh.report);
-    }
-    if (factors_D.defined()) {
-      fold(piece, point, factors_D);
-      for (const Weight& member : members) {
-        folded.insert(member.name);
+      const at::Tensor factors_D =
+          smooth_input(context_, quant_exec_, sample, source, fresh.report);
+      if (factors_D.defined()) {
+        note_fold(piece, point, factors_D, fresh.targets);
       }
     }
-    keep_transformed(context_, members, folded, fresh);
-    if (factors_D.defined()) {
-      fold(piece, point, 1 / factors_D);
-    }
+    keep_rotated(context_, norm_tensors(piece, point), fresh);
     return fresh;
   });
   hooks_.passed("norm");
-  const auto norm = result.transformed.find(point.producer);
-  if (norm == result.transformed.end()) {
-    return {};
-  }
-  // Powers of two: the quotient is exact.
-  const at::Tensor ones_D = at::ones_like(half.norm_D);
-  at::Tensor factors_D =
-      at::where(half.norm_D == 0, ones_D, half.norm_D / norm->second.to(ones_D.device()));
-  if (at::equal(factors_D, ones_D)) {
-    return {};
-  }
-  fold(piece, point, factors_D);
-  return factors_D;
-}
-
-/// The router as the quantized model has it; null in a dense block.
-std::unique_ptr<nn::Router> BlockCalibrator::quantized_router(Piece piece, int64_t block) const {
-  for (const std::string& reader : model_.feed_forward(piece, block).scale_point.readers) {
-    piece.replace(reader, as_written(context_, piece.weight(reader)));
-  }
-  return model_.feed_forward(piece, block).router;
+  return result;
 }
 
 void BlockCalibrator::run_feed_forward(PieceStream& stream, int64_t block,
                                        std::vector<TextStates>& texts) const {
   const double eps = model_.spec().rms_norm_eps;
   std::vector<FeedForwardText> states = feed_forward_texts(texts);
-  at::Tensor norm_D;
-  at::Tensor factors_D;
+  NormWeights norm;
+  at::Tensor factors_D;  // by which the quantized model's norm is divided
   SharedOutputs outputs(ranks_, states, hooks_.passed);
   const auto run_unit = [&](const std::string& name, const nn::Mlp& mlp,
                             const std::vector<TokenRows>& rows, const GroupedStatistics* block_sum,
                             const TakeOutputs& take) {
-    const TokenSource source = token_source(states, rows, norm_D, eps);
-    const std::vector<Weight> weights{mlp.gate, mlp.up, mlp.down};
-    std::set<std::string> folded;
-    if (factors_D.defined()) {
-      scale_input(mlp, factors_D);
-      folded = {mlp.gate.name, mlp.up.name};
-    }
-    const UnitResult result = make_unit(block, name, weights, [&] {
-      UnitResult fresh = calibrate_mlp(context_, quant_exec_, mlp, source, block_sum);
-      for (size_t i = 0; i < weights.size(); ++i) {
-        if (!fresh.targets[i].value.is_same(weights[i].value)) {
-          folded.insert(weights[i].name);
-        }
-      }
-      keep_transformed(context_, fresh.targets, folded, fresh);
-      return fresh;
+    const TokenSource source = token_source(states, rows, norm, eps);
+    const UnitResult result = make_unit(block, name, {mlp.gate, mlp.up, mlp.down}, [&] {
+      return calibrate_mlp(context_, quant_exec_, mlp, factors_D, source, block_sum);
     });
     run_mlp(context_, mlp, result, source, take);
   };
@@ -290,15 +257,25 @@ void BlockCalibrator::run_feed_forward(PieceStream& stream, int64_t block,
     if (!mlp && ranks_.does(0)) {
       first_expert = stream.next();
     }
+    UnitResult norm_unit;
     if (context_.transforms()) {
       const nn::Mlp sample = mlp            ? *mlp
                              : first_expert ? model_.expert(*first_expert, block, 0)
                                             : nn::Mlp{};
-      factors_D = calibrate_norm(piece, sample, block, states);
+      norm_unit = calibrate_norm(piece, sample, block, states);
     }
     const FeedForward feed_forward = model_.feed_forward(piece, block);
-    const auto quant_router = quantized_router(piece, block);
-    norm_D = feed_forward.norm_D.clone();
+    const ScalePoint& point = feed_forward.scale_point;
+    Piece quantized_piece = piece;
+    for (const Weight& tensor : norm_tensors(piece, point)) {
+      quantized_piece.replace(quantized_weight(context_, tensor, norm_unit));
+    }
+    const FeedForward quantized = model_.feed_forward(quantized_piece, block);
+    if (const auto found = norm_unit.targets.find(point.producer);
+        found != norm_unit.targets.end()) {
+      factors_D = found->second.folded().rows_O.to(feed_forward.norm_D.device());
+    }
+    norm = {feed_forward.norm_D.clone(), quantized.norm_D.clone()};
     if (feed_forward.mlp) {
       const std::string name = feed_forward.router ? "shared_experts" : "mlp";
       const std::vector<TokenRows> rows = all_rows(states, slice_tokens_);
@@ -308,8 +285,10 @@ void BlockCalibrator::run_feed_forward(PieceStream& stream, int64_t block,
     }
     for (FeedForwardText& text : states) {
       if (feed_forward.router) {
-        text.float_routing = route(*feed_forward.router, text.float_ND, norm_D, eps, slice_tokens_);
-        text.quant_routing = route(*quant_router, text.quant_ND, norm_D, eps, slice_tokens_);
+        text.float_routing =
+            route(*feed_forward.router, text.float_ND, norm.float_D, eps, slice_tokens_);
+        text.quant_routing =
+            route(*quantized.router, text.quant_ND, norm.quant_D, eps, slice_tokens_);
       }
     }
   }
@@ -323,7 +302,7 @@ void BlockCalibrator::run_feed_forward(PieceStream& stream, int64_t block,
       mlp = model_.expert(piece, block, e);
     }
     if (e == 0) {
-      block_sum = block_statistics(states, mine ? &mlp : nullptr, norm_D);
+      block_sum = block_statistics(states, mine ? &mlp : nullptr, norm.quant_D);
     }
     const std::string name = fmt::format("expert {}", e);
     const std::vector<TokenRows> rows = expert_rows(states, e, slice_tokens_);

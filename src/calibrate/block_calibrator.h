@@ -50,22 +50,21 @@ class BlockCalibrator {
                   const Model& model, nn::AttentionOptions attention, int64_t slice_tokens,
                   UnitHooks hooks, Ranks& ranks = alone());
 
-  /// Passes the texts through `block`, whose pieces (in fp32) are next in `stream`.
+  /// Passes the texts through `block`, whose pieces are next in `stream`.
   void run(PieceStream& stream, int64_t block, std::vector<TextStates>& texts) const;
 
  private:
-  UnitResult make_unit(int64_t block, const std::string& unit, const std::vector<Weight>& weights,
+  UnitResult make_unit(int64_t block, const std::string& unit, const std::vector<Weight>& tensors,
                        const std::function<UnitResult()>& calibrate) const;
   UnitResult share_unit(int owner, int64_t block, const std::string& unit,
-                        const std::vector<Weight>& weights,
+                        const std::vector<Weight>& tensors,
                         const std::function<UnitResult()>& calibrate) const;
   GroupedStatistics block_statistics(const std::vector<FeedForwardText>& texts,
                                      const nn::Mlp* expert, const at::Tensor& norm_D) const;
   void run_attention(PieceStream& stream, int64_t block, std::vector<TextStates>& texts) const;
   void run_feed_forward(PieceStream& stream, int64_t block, std::vector<TextStates>& texts) const;
-  at::Tensor calibrate_norm(Piece& piece, const nn::Mlp& sample, int64_t block,
+  UnitResult calibrate_norm(const Piece& piece, const nn::Mlp& sample, int64_t block,
                             const std::vector<FeedForwardText>& states) const;
-  std::unique_ptr<nn::Router> quantized_router(Piece piece, int64_t block) const;
 
   const CalibrationContext& context_;
   const FakeQuantExec& quant_exec_;

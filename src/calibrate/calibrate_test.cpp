@@ -65,16 +65,15 @@ TEST(Statistics, WhatChanceGivesIsNoCorrection) {
 
 TEST(Statistics, WideInputsAreTakenInGroups) {
   EXPECT_THAT(feature_groups(8192), testing::ElementsAre(8192));
-  EXPECT_THAT(feature_groups(16384), testing::ElementsAre(4096, 4096, 4096, 4096));
-  EXPECT_THAT(feature_groups(8193), testing::ElementsAre(4096, 4096, 1));
-  EXPECT_EQ(statistics_bytes(9000), 4 * 2 * (2 * 4096 * 4096 + 808 * 808));
+  EXPECT_THAT(feature_groups(8193), testing::ElementsAre(2048, 2048, 2048, 2048, 1));
+  EXPECT_EQ(statistics_bytes(9000), 4 * 2 * (4 * 2048 * 2048 + 808 * 808));
   const at::Tensor x = at::randn({3, 8200});
   StatisticsSum sum;
   sum.add(x, 0.5 * x, {});
   const GroupedStatistics result = sum.take();
-  ASSERT_EQ(result.size(), 3U);
+  ASSERT_EQ(result.size(), 5U);
   const at::Tensor last_TJ = x.slice(1, 8192);
-  EXPECT_TRUE(at::allclose(result[2].hessian_II, at::matmul(last_TJ.t(), last_TJ) / 4, 1e-5, 1e-6));
+  EXPECT_TRUE(at::allclose(result[4].hessian_II, at::matmul(last_TJ.t(), last_TJ) / 4, 1e-5, 1e-6));
 }
 
 TEST(RoutedTokens, EitherModelSendsATokenToTheExpert) {
@@ -120,12 +119,11 @@ TEST_P(MlpUnit, IsBetterThanPlainRoundingOnTokensItDidNotSee) {
   const CalibrationContext context{recipe, algorithm, at::kFloat, {}, refinement};
   const FakeQuantExec exec(recipe);
   const UnitResult result =
-      calibrate_mlp(context, exec, mlp, source(correlated(2048, 32, mix)), nullptr);
+      calibrate_mlp(context, exec, mlp, {}, source(correlated(2048, 32, mix)), nullptr);
   EXPECT_EQ(result.weights.size(), 3);
   EXPECT_EQ(result.report.tokens, 2048);
   EXPECT_LT(result.report.loss_after, 0.9 * result.report.loss_before);
-  UnitResult nearest;
-  round_to_nearest(context, {mlp.gate, mlp.up, mlp.down}, nearest.weights);
+  const UnitResult nearest = plain_rounding(context, {mlp.gate, mlp.up, mlp.down});
   const TokenSource fresh = source(correlated(512, 32, mix));
   const auto error = [&](const UnitResult& chosen) {
     RelativeError sum;
@@ -152,11 +150,10 @@ TEST(MlpUnit, WithoutTokensRoundsPlainlyAndSaysSo) {
   const Json refinement{{"name", "learned_round"}};
   const CalibrationContext context{recipe, algorithm, at::kFloat, {}, refinement};
   const UnitResult result =
-      calibrate_mlp(context, FakeQuantExec(recipe), mlp, TokenSource{0, nullptr}, nullptr);
+      calibrate_mlp(context, FakeQuantExec(recipe), mlp, {}, TokenSource{0, nullptr}, nullptr);
   EXPECT_EQ(result.report.fallback, "no tokens");
-  std::map<std::string, QTensor> nearest;
-  round_to_nearest(context, {mlp.gate, mlp.up, mlp.down}, nearest);
-  for (const auto& [name, codes] : nearest) {
+  for (const auto& [name, codes] :
+       plain_rounding(context, {mlp.gate, mlp.up, mlp.down}).weights) {
     EXPECT_TRUE(at::equal(result.weights.at(name).codes_OI, codes.codes_OI));
   }
 }

@@ -88,17 +88,18 @@ Route calibration_route(const Model& model, const CalibrationOptions& options,
   return route;
 }
 
-std::vector<PieceSpec> calibration_pieces(const Model& model, const Route& route, bool from_dump) {
+std::vector<PieceSpec> calibration_pieces(const Model& model, const Route& route,
+                                          at::ScalarType type, bool from_dump) {
   return from_dump ? block_pieces(model.tensors(), route.begin, route.end)
-                   : route_pieces(model, route, at::kFloat);
+                   : route_pieces(model, route, type);
 }
 
 CalibrationPlan plan_calibration(const Checkpoint& checkpoint, const Model& model,
                                  const std::vector<CalibrationText>& texts,
                                  const CalibrationOptions& options) {
   const Route route = calibration_route(model, options, texts);
-  const auto pieces = calibration_pieces(model, route, texts.front().dump.has_value());
-  const PieceLoader loader(checkpoint, at::kFloat, options.device);
+  const auto pieces = calibration_pieces(model, route, options.type, texts.front().dump.has_value());
+  const PieceLoader loader(checkpoint, options.type, options.device);
   const auto element_bytes = static_cast<int64_t>(at::elementSize(options.type));
   PassShape shape{.slice_tokens = expert_slice_tokens(model.spec(), kCalibrationWorkspace),
                   .element_bytes = element_bytes,
@@ -122,7 +123,7 @@ CalibrationPlan plan_calibration(const Checkpoint& checkpoint, const Model& mode
   plan.bytes_to_read = stored_bytes(checkpoint, pieces);
   plan.units = static_cast<int64_t>(pieces.size());
   const bool rotates = options.recipe.transforms().rotate_seed.has_value();
-  const int64_t held = held_bytes(loader, pieces);
+  const int64_t held = held_bytes(loader, pieces, kNoneAhead);
   for (size_t i = 0; i < pieces.size(); ++i) {
     const int64_t next = i + 1 < pieces.size() ? loader.loaded_bytes(pieces[i + 1]) : 0;
     const int64_t turned =  // on its way in, in fp32

@@ -46,7 +46,8 @@ void check_space(const CalibrationPlan& plan, const std::filesystem::path& folde
 Route calibration_route(const Model& model, const CalibrationOptions& options,
                         const std::vector<CalibrationText>& texts);
 /// The pieces of `route` in the order of reading.
-std::vector<PieceSpec> calibration_pieces(const Model& model, const Route& route, bool from_dump);
+std::vector<PieceSpec> calibration_pieces(const Model& model, const Route& route,
+                                          at::ScalarType type, bool from_dump);
 
 /// Error as from calibration_route and check_memory.
 CalibrationPlan plan_calibration(const Checkpoint& checkpoint, const Model& model,

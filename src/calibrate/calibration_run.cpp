@@ -306,7 +306,7 @@ void CalibrationRun::measure_held_out(PieceStream& stream) {
   if (text == texts_.end()) {
     return;
   }
-  const auto next_tile = [&, left = head_tiles(model_, Unit::head, at::kFloat)]() mutable {
+  const auto next_tile = [&, left = head_tiles(model_, Unit::head, options_.type)]() mutable {
     return left-- > 0 ? head_tile(context_, model_, stream.next()) : HeadTile();
   };
   const Json measured =
@@ -331,12 +331,12 @@ CalibrationResult CalibrationRun::run() {
   const int64_t read_before = checkpoint_.bytes_read();
   const int64_t blocks = model_.spec().blocks;
   CalibrationResult result;
-  PieceLoader loader(checkpoint_, at::kFloat, options_.device,
+  PieceLoader loader(checkpoint_, options_.type, options_.device,
                      rotation_ ? std::optional(rotation_->transform()) : std::nullopt, {}, ranks_);
   const bool from_dump = texts_.front().dump.has_value();
-  const std::vector<PieceSpec> pieces = calibration_pieces(model_, route_, from_dump);
+  const std::vector<PieceSpec> pieces = calibration_pieces(model_, route_, options_.type, from_dump);
   estimate_.emplace(pieces, options_.recipe, token_count(texts_), model_.spec().expert_share);
-  PieceStream stream(loader, own_pieces(pieces));
+  PieceStream stream(loader, own_pieces(pieces), kNoneAhead);
   const AbandonOnError abandon_on_error(ranks_);
   for (int64_t block = route_.begin; block < std::min(route_.end, blocks); ++block) {
     run_block(stream, block);

@@ -9,6 +9,7 @@
 
 #include "base/system.h"
 #include "calibrate/unit_tokens.h"
+#include "quant/algorithms/slabs.h"
 #include "quant/grid.h"
 
 namespace blockptq {
@@ -27,21 +28,24 @@ class Learner {
       : context_(context), mlp_(mlp), tokens_(tokens), result_(result) {}
 
   void learn_gate() {
-    const at::Tensor up_TI = at::linear(tokens_.x_TD, value(mlp_.up));
-    learn(mlp_.gate, [&](const at::Tensor& w_ID) {
-      return errors(nn::swiglu(at::linear(tokens_.x_TD, w_ID), up_TI), tokens_.h_TI);
+    const at::Tensor up_TI = product(tokens_.x_TD, mlp_.up);
+    learn(mlp_.gate, [&](const at::Tensor& w_RD, const Channels& channels) {
+      return errors(nn::swiglu(at::linear(tokens_.x_TD, w_RD), channels(up_TI).contiguous()),
+                    channels(tokens_.h_TI));
     });
   }
   void learn_up() {
-    const at::Tensor gate_TI = at::silu(at::linear(tokens_.x_TD, value(mlp_.gate)));
-    learn(mlp_.up, [&](const at::Tensor& w_ID) {
-      return errors(at::linear(tokens_.x_TD, w_ID).mul_(gate_TI), tokens_.h_TI);
+    const at::Tensor gate_TI = at::silu(product(tokens_.x_TD, mlp_.gate));
+    learn(mlp_.up, [&](const at::Tensor& w_RD, const Channels& channels) {
+      return errors(at::linear(tokens_.x_TD, w_RD).mul_(channels(gate_TI)),
+                    channels(tokens_.h_TI));
     });
   }
   void learn_down() {
     const at::Tensor h_TI = down_input(factor_of(result_, mlp_.down));
-    learn(mlp_.down,
-          [&](const at::Tensor& w_DI) { return errors(at::linear(h_TI, w_DI), tokens_.y_TD); });
+    learn(mlp_.down, [&](const at::Tensor& w_RI, const Channels& channels) {
+      return errors(at::linear(h_TI, w_RI), channels(tokens_.y_TD));
+    });
   }
   void learn_down_input() {
     const int bits = input_bits();
@@ -51,7 +55,7 @@ class Learner {
     std::vector<double> sums;
     for (const double factor : tried_input_factors(bits)) {
       check_stop();
-      const at::Tensor y_TD = at::linear(down_input(factor), value(mlp_.down));
+      const at::Tensor y_TD = product(down_input(factor), mlp_.down);
       sums.push_back(errors(y_TD, tokens_.y_TD).sum(at::kDouble).item<double>());
     }
     const at::Tensor logit = best_input_clip(sums, bits);
@@ -61,24 +65,28 @@ class Learner {
   }
 
  private:
-  at::Tensor value(const Weight& weight) const {
-    const auto found = result_.weights.find(weight.name);
-    return found == result_.weights.end() ? weight.value : found->second.dequantize(at::kFloat);
+  /// The columns of [T, O] that some channels make.
+  using Channels = std::function<at::Tensor(const at::Tensor&)>;
+  /// Errors of channels whose weights are w_RI: [R].
+  using ErrorsOf = std::function<at::Tensor(const at::Tensor& w_RI, const Channels& channels)>;
+
+  at::Tensor product(const at::Tensor& x_TI, const Weight& weight) const {
+    return current_product(x_TI, weight, result_);
   }
   int input_bits() const {
     return context_.recipe.linear(mlp_.down.role, mlp_.down.name).activation_bits;
   }
   /// Of the quantized gate and up, quantized.
   at::Tensor down_input(double factor) const {
-    const at::Tensor h_TI = nn::swiglu(at::linear(tokens_.x_TD, value(mlp_.gate)),
-                                       at::linear(tokens_.x_TD, value(mlp_.up)));
+    const at::Tensor h_TI =
+        nn::swiglu(product(tokens_.x_TD, mlp_.gate), product(tokens_.x_TD, mlp_.up));
     return input_bits() == kFloatBits ? h_TI : fake_quantize(h_TI, input_bits(), 0, factor);
   }
   /// Per column; overwrites y.
   at::Tensor errors(const at::Tensor& y_TN, const at::Tensor& wanted_TN) const {
     return y_TN.sub_(wanted_TN).square_().mul_(tokens_.weight_T1).sum(0);
   }
-  void learn(const Weight& weight, const std::function<at::Tensor(const at::Tensor&)>& errors_of);
+  void learn(const Weight& weight, const ErrorsOf& errors_of);
 
   const CalibrationContext& context_;
   const nn::Mlp& mlp_;
@@ -87,28 +95,39 @@ class Learner {
 };
 
 /// The integers of `weight` under the best factor of every channel.
-void Learner::learn(const Weight& weight,
-                    const std::function<at::Tensor(const at::Tensor&)>& errors_of) {
+void Learner::learn(const Weight& weight, const ErrorsOf& errors_of) {
   const auto chosen = result_.weights.find(weight.name);
   if (chosen == result_.weights.end()) {
     return;
   }
   const int bits = chosen->second.bits;
-  const auto under = [&](const at::Tensor& clip_O) {
-    return quantize_weight(weight.value, bits, weight_scales(weight.value, bits, clip_O));
-  };
-  const at::Tensor start_O = chosen->second.scales_O / weight_scales(weight.value, bits);
-  at::Tensor best_O = start_O;
-  at::Tensor least_O = errors_of(under(start_O).dequantize(at::kFloat));
-  for (int k = 0; k < kFactors; ++k) {
-    check_stop();
-    const double factor = 1 - kRange + 2 * kRange * k / (kFactors - 1);
-    const at::Tensor clip_O = (start_O * factor).clamp_max_(1);
-    const at::Tensor error_O = errors_of(under(clip_O).dequantize(at::kFloat));
-    best_O = at::where(error_O < least_O, clip_O, best_O);
-    least_O = at::minimum(error_O, least_O);
-  }
-  chosen->second = under(best_O);
+  const at::Tensor scales_O = chosen->second.scales_O;
+  chosen->second = quantize_slabs(
+      result_.targets.at(weight.name), bits, [&](const at::Tensor& w_RI, const Slab& slab) {
+        const auto channels = [&](const at::Tensor& x_TO) {
+          return x_TO.narrow(1, slab.row, slab.count);
+        };
+        const at::Tensor full_R = weight_scales(w_RI, bits);
+        const at::Tensor start_R = slab(scales_O) / full_R;
+        const auto scales = [&](const at::Tensor& clip_R) {
+          return weight_scales(w_RI, bits, clip_R);
+        };
+        const auto errors_under = [&](const at::Tensor& clip_R) {
+          const QTensor rounded = quantize_weight(w_RI, bits, scales(clip_R));
+          return errors_of(rounded.dequantize(at::kFloat), channels);
+        };
+        at::Tensor best_R = start_R;
+        at::Tensor least_R = errors_under(start_R);
+        for (int k = 0; k < kFactors; ++k) {
+          check_stop();
+          const double factor = 1 - kRange + 2 * kRange * k / (kFactors - 1);
+          const at::Tensor clip_R = (start_R * factor).clamp_max_(1);
+          const at::Tensor error_R = errors_under(clip_R);
+          best_R = at::where(error_R < least_R, clip_R, best_R);
+          least_R = at::minimum(error_R, least_R);
+        }
+        return scales(best_R);
+      });
 }
 
 }  // namespace
@@ -131,7 +150,7 @@ at::Tensor best_input_clip(const std::vector<double>& errors, int bits) {
 void learn_clips(const CalibrationContext& context, const FakeQuantExec& quant_exec,
                  const nn::Mlp& mlp, const TokenSource& tokens, const ClipLearnerOptions& options,
                  UnitResult& result) {
-  const auto gathered = gather_tokens(context, quant_exec, mlp, tokens, options.max_tokens);
+  const auto gathered = gather_tokens(context, quant_exec, mlp, result.targets, tokens, options.max_tokens);
   if (!gathered) {
     return;
   }

@@ -36,8 +36,7 @@ TEST(LearnClips, NoChannelOfDownGetsWorse) {
   const FakeQuantExec exec(recipe);
   const at::Tensor x = at::randn({256, 32});
   const TokenSource tokens{1, [&](int64_t) { return TokenSlice{x, x, {}, true}; }, x.size(0)};
-  UnitResult result;
-  round_to_nearest(context, {mlp.down}, result.weights);
+  UnitResult result = plain_rounding(context, {mlp.down});
   const at::Tensor y = mlp.forward(context.float_exec, x);
   const auto errors = [&] {
     nn::Mlp student = mlp;

@@ -19,15 +19,15 @@ namespace {
 /// (docs/rounding.md).
 constexpr double kShrink = 0.5;
 
-nn::Mlp float_mlp(const CalibrationContext& context, const nn::Mlp& mlp) {
-  return {float_weight(context, mlp.gate), float_weight(context, mlp.up),
-          float_weight(context, mlp.down)};
+/// x divided by factors over the features; undefined: 1.
+at::Tensor divided(const at::Tensor& x_TF, const at::Tensor& factors_F) {
+  return factors_F.defined() ? fold_into_columns(x_TF, 1 / factors_F) : x_TF;
 }
 
 nn::Mlp quantized_mlp(const CalibrationContext& context, const nn::Mlp& mlp,
-                      const std::map<std::string, QTensor>& chosen) {
-  return {quantized_weight(context, mlp.gate, chosen), quantized_weight(context, mlp.up, chosen),
-          quantized_weight(context, mlp.down, chosen)};
+                      const UnitResult& result) {
+  return {quantized_weight(context, mlp.gate, result), quantized_weight(context, mlp.up, result),
+          quantized_weight(context, mlp.down, result)};
 }
 
 void for_calibration(const TokenSource& tokens, const std::function<void(const TokenSlice&)>& use) {
@@ -40,26 +40,24 @@ void for_calibration(const TokenSource& tokens, const std::function<void(const T
   }
 }
 
-/// `mlp` with what a result has in the place of its weights.
-nn::Mlp resulting_mlp(const CalibrationContext& context, nn::Mlp mlp, const UnitResult& result) {
-  for (Weight* weight : {&mlp.gate, &mlp.up, &mlp.down}) {
-    if (const auto found = result.transformed.find(weight->name);
-        found != result.transformed.end()) {
-      weight->value = found->second;
-    }
-  }
-  return quantized_mlp(context, mlp, result.weights);
+/// Calibration tokens that the quantized model sends to the unit.
+int64_t seen_tokens(const TokenSource& tokens) {
+  int64_t seen = 0;
+  for_calibration(tokens, [&](const TokenSlice& slice) {
+    seen += slice.weight_T.defined() ? slice.weight_T.count_nonzero().item<int64_t>()
+                                     : slice.quant_TD.size(0);
+  });
+  return seen;
 }
 
 double loss(const CalibrationContext& context, const nn::Mlp& mlp, const UnitResult& result,
             const TokenSource& tokens) {
-  const nn::Mlp exact = float_mlp(context, mlp);
-  const nn::Mlp quantized = resulting_mlp(context, mlp, result);
+  const nn::Mlp quantized = quantized_mlp(context, mlp, result);
   const FakeQuantExec quant_exec(context.recipe, input_factors(result));
   RelativeError error;
   for_calibration(tokens, [&](const TokenSlice& slice) {
     error.add(quantized.forward(quant_exec, slice.quant_TD),
-              exact.forward(context.float_exec, slice.float_TD), slice.weight_T);
+              mlp.forward(context.float_exec, slice.float_TD), slice.weight_T);
   });
   return error.value();
 }
@@ -67,10 +65,10 @@ double loss(const CalibrationContext& context, const nn::Mlp& mlp, const UnitRes
 /// Some of a unit's tokens, with what the float model makes of them.
 class Trial {
  public:
+  /// factors_D: as calibrate_mlp.
   Trial(const CalibrationContext& context, const FakeQuantExec& quant_exec, const nn::Mlp& mlp,
-        const TokenSource& tokens)
-      : context_(context), quant_exec_(quant_exec) {
-    const nn::Mlp exact = float_mlp(context, mlp);
+        const at::Tensor& factors_D, const TokenSource& tokens)
+      : context_(context), quant_exec_(quant_exec), mlp_(mlp) {
     const int64_t wanted =
         balanced_tokens(std::max(mlp.down.value.size(0), mlp.down.value.size(1)));
     const int64_t step = std::max<int64_t>(1, tokens.tokens / wanted);
@@ -79,8 +77,9 @@ class Trial {
         return rows.defined() ? rows.slice(0, 0, c10::nullopt, step).contiguous() : rows;
       };
       const at::Tensor x_TD = some(slice.quant_TD);
-      const Activation hidden = exact.hidden(context.float_exec, x_TD);
-      slices_.push_back({x_TD, hidden.value, context.float_exec.linear(exact.down, hidden),
+      const Activation hidden = mlp.hidden(
+          context.float_exec, factors_D.defined() ? fold_into_columns(x_TD, factors_D) : x_TD);
+      slices_.push_back({x_TD, hidden.value, context.float_exec.linear(mlp.down, hidden),
                          some(slice.weight_T)});
     });
   }
@@ -93,18 +92,17 @@ class Trial {
     return sum;
   }
   /// What gate and up see, and what down sees.
-  BalancedInput input(const Weight& gate) const { return balanced(gate, &Slice::x_TD); }
-  BalancedInput hidden(const Weight& down) const { return balanced(down, &Slice::hidden_TI); }
+  BalancedInput input() const { return balanced(mlp_.gate, &Slice::x_TD); }
+  BalancedInput hidden() const { return balanced(mlp_.down, &Slice::hidden_TI); }
 
-  /// Of `mlp` rounded to nearest, on its input divided by factors_D.
-  double loss(const nn::Mlp& mlp, const at::Tensor& factors_D = {}) const {
-    const nn::Mlp rounded =
-        resulting_mlp(context_, mlp, plain_rounding(context_, {mlp.gate, mlp.up, mlp.down}));
+  /// Of plain rounding of `targets`, on the tokens divided by more factors.
+  double loss(const UnitTargets& targets, const at::Tensor& factors_D = {}) const {
+    const nn::Mlp rounded = quantized_mlp(
+        context_, mlp_, plain_rounding(context_, {mlp_.gate, mlp_.up, mlp_.down}, targets));
     RelativeError error;
     for (const Slice& slice : slices_) {
-      const at::Tensor x_TD =
-          factors_D.defined() ? fold_into_columns(slice.x_TD, 1 / factors_D) : slice.x_TD;
-      error.add(rounded.forward(quant_exec_, x_TD), slice.y_TD, slice.weight_T);
+      error.add(rounded.forward(quant_exec_, divided(slice.x_TD, factors_D)), slice.y_TD,
+                slice.weight_T);
     }
     return error.value();
   }
@@ -132,53 +130,72 @@ class Trial {
 
   const CalibrationContext& context_;
   const FakeQuantExec& quant_exec_;
+  const nn::Mlp& mlp_;
   std::vector<Slice> slices_;
 };
 
-/// `mlp` with factors between up and down, where they help; `result` notes them.
-nn::Mlp smooth_hidden(const CalibrationContext& context, const FakeQuantExec& quant_exec,
-                      nn::Mlp mlp, const TokenSource& tokens, UnitResult& result) {
+/// The targets of `mlp` on an input divided by factors_D.
+UnitTargets input_targets(const nn::Mlp& mlp, const at::Tensor& factors_D) {
+  return {{mlp.gate.name, {mlp.gate.value, {{}, factors_D}}},
+          {mlp.up.name, {mlp.up.value, {{}, factors_D}}},
+          {mlp.down.name, {mlp.down.value}}};
+}
+
+/// `targets` with factors between up and down.
+UnitTargets hidden_targets(const nn::Mlp& mlp, UnitTargets targets, const at::Tensor& factors_I) {
+  TargetWeight& up = targets.at(mlp.up.name);
+  up = {up.value(), {factors_I, up.folded().columns_I}};
+  targets.at(mlp.down.name) = {mlp.down.value, {{}, factors_I}};
+  return targets;
+}
+
+/// Factors (fp32 [I]) between up and down; undefined: none that help.
+at::Tensor smooth_hidden(const CalibrationContext& context, const FakeQuantExec& quant_exec,
+                         const nn::Mlp& mlp, const at::Tensor& factors_D,
+                         const TokenSource& tokens) {
   const auto quantized = [&](const Weight& weight) {
     return context.recipe.quantizes(weight.role, weight.name);
   };
   const bool integers = quantized(mlp.up) && quantized(mlp.down);
   const Smoothing wanted = context.recipe.transforms().smooth;
   if (wanted == Smoothing::none || (wanted == Smoothing::hidden && !integers)) {
-    return mlp;
+    return {};
   }
-  const Trial trial(context, quant_exec, mlp, tokens);
-  const auto folded = [&](const at::Tensor& factors_I) {
-    nn::Mlp smooth = mlp;
-    smooth.up.value = fold_into_rows(mlp.up.value, factors_I);
-    smooth.down.value = fold_into_columns(mlp.down.value, factors_I);
-    return smooth;
-  };
-  const Factors kind = integers ? Factors::any : Factors::powers_of_two;
-  double least = trial.loss(mlp);
-  const at::Tensor factors_I = choose_factors(
-      kind, balance_factors(trial.hidden(mlp.down), {balanced_reader(context.recipe, mlp.down)}),
-      [&](const at::Tensor& factors) { return trial.loss(folded(factors)); }, least);
-  if (!factors_I.defined()) {
-    return mlp;
-  }
-  if (integers) {
-    result.folded[mlp.up.name] = {factors_I, {}};
-    result.folded[mlp.down.name] = {{}, factors_I};
-  }
-  return folded(factors_I);
+  const Trial trial(context, quant_exec, mlp, factors_D, tokens);
+  const UnitTargets targets = input_targets(mlp, factors_D);
+  double least = trial.loss(targets);
+  return choose_factors(
+      integers ? Factors::any : Factors::powers_of_two,
+      balance_factors(trial.hidden(), {balanced_reader(context.recipe, mlp.down)}),
+      [&](const at::Tensor& factors_I) {
+        return trial.loss(hidden_targets(mlp, targets, factors_I));
+      },
+      least);
 }
 
-/// Sums over what enters `down`: what the float and the quantized gate and up make of the tokens.
+/// Sums over what enters gate and up.
+GroupedStatistics input_statistics(const FakeQuantExec& quant_exec, const nn::Mlp& mlp,
+                                   const at::Tensor& factors_D, const TokenSource& tokens) {
+  StatisticsSum input;
+  for_calibration(tokens, [&](const TokenSlice& slice) {
+    const Activation x = quant_exec.input(Site::before(mlp.gate), slice.quant_TD);
+    input.add(divided(slice.float_TD, factors_D), x.value, slice.weight_T);
+  });
+  return input.take();
+}
+
+/// Sums over what enters `down`: what the float and the quantized gate and up make of the tokens,
+/// divided by factors_I.
 GroupedStatistics hidden_statistics(const CalibrationContext& context,
                                     const FakeQuantExec& quant_exec, const nn::Mlp& mlp,
-                                    const TokenSource& tokens, const UnitResult& result) {
-  const Weight down{mlp.down.name, mlp.down.role, {}};  // is not run
-  const nn::Mlp exact{float_weight(context, mlp.gate), float_weight(context, mlp.up), down};
-  const nn::Mlp half{quantized_weight(context, mlp.gate, result.weights),
-                     quantized_weight(context, mlp.up, result.weights), down};
+                                    const at::Tensor& factors_I, const TokenSource& tokens,
+                                    const UnitResult& result) {
+  const nn::Mlp half{quantized_weight(context, mlp.gate, result),
+                     quantized_weight(context, mlp.up, result),
+                     {mlp.down.name, mlp.down.role, {}}};  // is not run
   StatisticsSum hidden;
   for_calibration(tokens, [&](const TokenSlice& slice) {
-    hidden.add(exact.hidden(context.float_exec, slice.float_TD).value,
+    hidden.add(divided(mlp.hidden(context.float_exec, slice.float_TD).value, factors_I),
                half.hidden(quant_exec, slice.quant_TD).value, slice.weight_T);
   });
   return hidden.take();
@@ -188,65 +205,58 @@ GroupedStatistics hidden_statistics(const CalibrationContext& context,
 
 at::Tensor smooth_input(const CalibrationContext& context, const FakeQuantExec& quant_exec,
                         const nn::Mlp& mlp, const TokenSource& tokens, UnitReport& report) {
-  const Trial trial(context, quant_exec, mlp, tokens);
+  const Trial trial(context, quant_exec, mlp, {}, tokens);
   report.tokens = trial.tokens();
   if (report.tokens == 0) {
     return {};
   }
-  report.loss_before = report.loss_after = trial.loss(mlp);
+  report.loss_before = report.loss_after = trial.loss({});
   return choose_factors(
       Factors::powers_of_two,
-      balance_factors(trial.input(mlp.gate), {balanced_reader(context.recipe, mlp.gate),
-                                              balanced_reader(context.recipe, mlp.up)}),
+      balance_factors(trial.input(), {balanced_reader(context.recipe, mlp.gate),
+                                      balanced_reader(context.recipe, mlp.up)}),
       [&](const at::Tensor& factors_D) {
-        scale_input(mlp, factors_D);
-        const double found = trial.loss(mlp, factors_D);
-        scale_input(mlp, 1 / factors_D);  // powers of two: as it was
-        return found;
+        return trial.loss(input_targets(mlp, factors_D), factors_D);
       },
       report.loss_after);
 }
 
-void scale_input(const nn::Mlp& mlp, const at::Tensor& factors_D) {
-  mlp.gate.value.mul_(factors_D);
-  mlp.up.value.mul_(factors_D);
-}
-
 UnitResult calibrate_mlp(const CalibrationContext& context, const FakeQuantExec& quant_exec,
-                         const nn::Mlp& mlp, const TokenSource& tokens,
-                         const GroupedStatistics* block) {
-  const auto plain = [&] { return plain_rounding(context, {mlp.gate, mlp.up, mlp.down}); };
+                         const nn::Mlp& mlp, const at::Tensor& factors_D,
+                         const TokenSource& tokens, const GroupedStatistics* block) {
+  const std::vector<Weight> weights{mlp.gate, mlp.up, mlp.down};
+  const auto plain = [&] {
+    UnitResult rounded = plain_rounding(context, weights, input_targets(mlp, factors_D));
+    keep_rotated(context, weights, rounded);
+    return rounded;
+  };
   UnitResult result = plain();
+  result.report.tokens = seen_tokens(tokens);
   if (result.weights.empty()) {
-    for_calibration(
-        tokens, [&](const TokenSlice& slice) { result.report.tokens += slice.quant_TD.size(0); });
     return result;
   }
-  StatisticsSum input;
-  for_calibration(tokens, [&](const TokenSlice& slice) {
-    const Activation x = quant_exec.input(Site::before(mlp.gate), slice.quant_TD);
-    input.add(slice.float_TD, x.value, slice.weight_T);
-  });
-  result.report.tokens = input.tokens();
   if (result.report.tokens == 0) {
     result.report.fallback = "no tokens";
     if (block != nullptr) {
-      choose_codes(context, {mlp.gate, mlp.up}, shrink(input.take(), *block, kShrink),
-                   result.weights);
+      choose_codes(context, {mlp.gate, mlp.up}, shrink({}, *block, kShrink), result);
       result.report.fallback = "no tokens: down_proj by plain rounding";
     }
     return result;
   }
   const double before = loss(context, mlp, result, tokens);
   result.weights.clear();
-  const nn::Mlp target = smooth_hidden(context, quant_exec, mlp, tokens, result);
-  result.targets = {target.gate, target.up, target.down};
-  choose_codes(context, {target.gate, target.up},
-               block == nullptr ? input.take() : shrink(input.take(), *block, kShrink),
-               result.weights);
-  choose_codes(context, {target.down},
-               hidden_statistics(context, quant_exec, target, tokens, result), result.weights);
-  refine(context, quant_exec, target, tokens, result);
+  const at::Tensor factors_I = smooth_hidden(context, quant_exec, mlp, factors_D, tokens);
+  if (factors_I.defined()) {
+    result.targets = hidden_targets(mlp, result.targets, factors_I);
+  }
+  GroupedStatistics input = input_statistics(quant_exec, mlp, factors_D, tokens);
+  choose_codes(context, {mlp.gate, mlp.up},
+               block == nullptr ? std::move(input) : shrink(std::move(input), *block, kShrink),
+               result);
+  choose_codes(context, {mlp.down},
+               hidden_statistics(context, quant_exec, mlp, factors_I, tokens, result), result);
+  refine(context, quant_exec, mlp, tokens, result);
+  keep_rotated(context, weights, result);
 
   keep_better(before, loss(context, mlp, result, tokens), plain, result);
   return result;
@@ -255,13 +265,12 @@ UnitResult calibrate_mlp(const CalibrationContext& context, const FakeQuantExec&
 void run_mlp(const CalibrationContext& context, const nn::Mlp& mlp, const UnitResult& result,
              const TokenSource& tokens, const TakeOutputs& take) {
   const FakeQuantExec quant_exec(context.recipe, input_factors(result));
-  const nn::Mlp exact = float_mlp(context, mlp);
-  const nn::Mlp quantized = resulting_mlp(context, mlp, result);
+  const nn::Mlp quantized = quantized_mlp(context, mlp, result);
   for (int64_t i = 0; i < tokens.slices; ++i) {
     check_stop();
     const TokenSlice slice = tokens.slice(i);
     if (slice.float_TD.size(0) > 0) {
-      take(i, exact.forward(context.float_exec, slice.float_TD),
+      take(i, mlp.forward(context.float_exec, slice.float_TD),
            quantized.forward(quant_exec, slice.quant_TD));
     }
   }

@@ -34,10 +34,10 @@ TextStates embed_rows(const CalibrationContext& context, const ModelTensor& spec
 Piece replaced(Piece piece, at::ScalarType type,
                const std::function<at::Tensor(const Weight&)>& value) {
   for (const Weight& tensor : piece.tensors()) {
-    piece.replace(tensor.name, value(tensor));
+    piece.replace({tensor.name, tensor.role, value(tensor)});
   }
   for (const Weight& weight : piece.weights()) {
-    piece.replace(weight.name, weight.value.to(type));
+    piece.replace({weight.name, weight.role, weight.value.to(type)});
   }
   return piece;
 }

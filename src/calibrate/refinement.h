@@ -21,8 +21,7 @@ Refinement parse_refinement(const Json& rule);
 /// `learned_round` only below 8 bits, where rounding is what is wrong.
 Refinement refinement_of(const LinearScheme& gate, const Json& default_refinement);
 
-/// Applies it. `mlp`: weights in fp32; the integers of gate, up and down in `result` are improved
-/// in place.
+/// Applies it: the integers of gate, up and down in `result` are improved in place.
 void refine(const CalibrationContext& context, const FakeQuantExec& quant_exec, const nn::Mlp& mlp,
             const TokenSource& tokens, UnitResult& result);
 

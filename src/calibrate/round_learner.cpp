@@ -55,10 +55,7 @@ class RoundLearner {
 
  private:
   at::Tensor value(const Weight& weight) const {
-    const auto found = result_.weights.find(weight.name);
-    const at::Tensor w =
-        found == result_.weights.end() ? weight.value : found->second.dequantize(at::kFloat);
-    return w.to(at::kCPU, at::kFloat);
+    return current_value(weight, result_).to(at::kCPU);
   }
   at::Tensor hidden(int64_t begin, int64_t end) const {
     return at::silu(gate_IT_.slice(0, begin, end)).mul_(up_IT_.slice(0, begin, end));
@@ -172,7 +169,8 @@ void RoundLearner::learn(const Weight& weight, at::Tensor& output_IT) {
 void learn_rounding(const CalibrationContext& context, const FakeQuantExec& quant_exec,
                     const nn::Mlp& mlp, const TokenSource& tokens,
                     const RoundLearnerOptions& options, UnitResult& result) {
-  if (const auto gathered = gather_tokens(context, quant_exec, mlp, tokens, options.max_tokens)) {
+  if (const auto gathered = gather_tokens(context, quant_exec, mlp, result.targets, tokens,
+                                          options.max_tokens)) {
     RoundLearner(mlp, *gathered, options, result).learn();
   }
 }

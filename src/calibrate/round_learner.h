@@ -30,7 +30,7 @@ struct RoundLearnerOptions {
 };
 
 /// Improves the integers of gate and up in `result` in place, after those of down were chosen.
-/// `mlp`: weights in fp32. Leaves a unit with too few tokens as it is. Memory: a few matrices of
+/// Leaves a unit with too few tokens as it is. Memory: a few matrices of
 /// tokens x hidden and tokens x intermediate, fp32.
 void learn_rounding(const CalibrationContext& context, const FakeQuantExec& quant_exec,
                     const nn::Mlp& mlp, const TokenSource& tokens,

@@ -28,7 +28,7 @@ class LearnRounding : public testing::Test {
   double error(size_t text) const {
     nn::Mlp student = mlp_;
     for (Weight* linear : {&student.gate, &student.up, &student.down}) {
-      *linear = quantized_weight(context_, *linear, result_.weights);
+      *linear = quantized_weight(context_, *linear, result_);
     }
     RelativeError sum;
     sum.add(student.forward(exec_, x_[text]), exact_[text], g_T_);

@@ -54,17 +54,17 @@ std::vector<TokenRows> expert_rows(const std::vector<FeedForwardText>& texts, in
 }
 
 TokenSource token_source(const std::vector<FeedForwardText>& texts,
-                         const std::vector<TokenRows>& rows, const at::Tensor& norm_D, double eps) {
+                         const std::vector<TokenRows>& rows, const NormWeights& norm, double eps) {
   int64_t tokens = 0;
   for (const TokenRows& row : rows) {
     tokens += texts[row.text].calibrate ? row.tokens_T.size(0) : 0;
   }
   return {static_cast<int64_t>(rows.size()),
-          [&texts, &rows, norm_D, eps](int64_t index) {
+          [&texts, &rows, norm, eps](int64_t index) {
             const TokenRows& row = rows[index];
             const FeedForwardText& text = texts[row.text];
-            return TokenSlice{nn::gather_rms_norm(text.float_ND, row.tokens_T, norm_D, eps),
-                              nn::gather_rms_norm(text.quant_ND, row.tokens_T, norm_D, eps),
+            return TokenSlice{nn::gather_rms_norm(text.float_ND, row.tokens_T, norm.float_D, eps),
+                              nn::gather_rms_norm(text.quant_ND, row.tokens_T, norm.quant_D, eps),
                               row.quant_weight_T, text.calibrate};
           },
           tokens};

@@ -41,9 +41,15 @@ std::vector<TokenRows> all_rows(const std::vector<FeedForwardText>& texts, int64
 std::vector<TokenRows> expert_rows(const std::vector<FeedForwardText>& texts, int64_t expert,
                                    int64_t slice_tokens);
 
+/// The weight of the norm in front of the MLPs, in both models.
+struct NormWeights {
+  at::Tensor float_D;
+  at::Tensor quant_D;
+};
+
 /// The normalised states of `rows`; they must outlive the source.
 TokenSource token_source(const std::vector<FeedForwardText>& texts,
-                         const std::vector<TokenRows>& rows, const at::Tensor& norm_D, double eps);
+                         const std::vector<TokenRows>& rows, const NormWeights& norm, double eps);
 
 /// Adds an MLP's outputs to what the texts' residual streams get.
 TakeOutputs add_outputs(std::vector<FeedForwardText>& texts, const std::vector<TokenRows>& rows);

@@ -16,6 +16,18 @@ constexpr double kWorthIt = 0.98;
 /// Factors that cost nothing even out what the grid of the reader has to cover.
 constexpr double kAlways = 1.1;
 
+/// The factor of each column of the readers.
+at::Tensor columns_of(const ScalePoint& point, const at::Tensor& factors_F) {
+  return point.columns_I.defined()
+             ? factors_F.index_select(0, point.columns_I.to(factors_F.device()))
+             : factors_F;
+}
+
+void note_factors(const Weight& tensor, const FoldedFactors& more, UnitTargets& targets) {
+  TargetWeight& target = targets.try_emplace(tensor.name, tensor.value).first->second;
+  target = TargetWeight(tensor.value, combined(target.folded(), more));
+}
+
 }  // namespace
 
 at::Tensor choose_factors(Factors kind, const at::Tensor& balanced_F,
@@ -55,11 +67,24 @@ void fold(const Piece& piece, const ScalePoint& point, const at::Tensor& factors
   } else {
     producer.copy_(fold_into_rows(producer, factors_F));
   }
-  const at::Tensor factors_I =
-      point.columns_I.defined() ? factors_F.index_select(0, point.columns_I.to(factors_F.device()))
-                                : factors_F;
+  const at::Tensor factors_I = columns_of(point, factors_F);
   for (const std::string& reader : point.readers) {
-    piece.tensor(reader).mul_(factors_I);
+    const at::Tensor& value = piece.tensor(reader);
+    value.mul_(factors_I.to(value.scalar_type()));  // exact; of one type: without a copy
+  }
+}
+
+void note_fold(const Piece& piece, const ScalePoint& point, const at::Tensor& factors_F,
+               UnitTargets& targets) {
+  const at::Tensor& producer = piece.tensor(point.producer);
+  at::Tensor rows_O = factors_F;
+  if (point.rows_F.defined()) {
+    rows_O = at::ones({producer.size(0)}, factors_F.options());
+    rows_O.index_copy_(0, point.rows_F.to(rows_O.device()), factors_F);
+  }
+  note_factors(piece.weight(point.producer), {rows_O, {}}, targets);
+  for (const std::string& reader : point.readers) {
+    note_factors(piece.weight(reader), {{}, columns_of(point, factors_F)}, targets);
   }
 }
 

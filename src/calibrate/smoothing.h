@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "calibrate/balance.h"
+#include "calibrate/unit.h"
 #include "exec/exec.h"
 #include "models/model.h"
 #include "models/piece.h"
@@ -48,8 +49,12 @@ class RowSample {
 /// Of a linear.
 BalancedReader balanced_reader(const Recipe& recipe, const Weight& weight);
 
-/// Divides what makes the features and multiplies what reads them, in place. Powers of two are
-/// undone to the bit by their reciprocals.
+/// Divides what makes the features and multiplies what reads them, in place. factors_F: powers of
+/// two, which are undone to the bit by their reciprocals.
 void fold(const Piece& piece, const ScalePoint& point, const at::Tensor& factors_F);
+
+/// What fold() does to the tensors of `piece`, noted on top of what `targets` have.
+void note_fold(const Piece& piece, const ScalePoint& point, const at::Tensor& factors_F,
+               UnitTargets& targets);
 
 }  // namespace blockptq

@@ -26,7 +26,7 @@ class Smoothing : public testing::TestWithParam<const char*> {
   at::Tensor output(at::ScalarType type, const at::Tensor& states_LD) const {
     Piece piece = piece_;
     for (const Weight& weight : piece_.weights()) {
-      piece.replace(weight.name, weight.value.to(type));
+      piece.replace({weight.name, weight.role, weight.value.to(type)});
     }
     return NormedAttention(*model_, piece, 0, {}).forward(FloatExec(), states_LD.to(type));
   }

@@ -19,7 +19,7 @@ void accumulate(at::Tensor& sum_II, const at::Tensor& a_TI, const at::Tensor& b_
 
 std::vector<int64_t> feature_groups(int64_t features) {
   constexpr int64_t kTogether = 8192;
-  constexpr int64_t kGroup = 4096;
+  constexpr int64_t kGroup = 2048;
   std::vector<int64_t> groups;
   for (int64_t left = features; left > 0; left -= groups.back()) {
     groups.push_back(features <= kTogether ? features : std::min(left, kGroup));

@@ -14,7 +14,7 @@
 namespace blockptq {
 
 /// The sizes of the groups of consecutive features whose correlations are summed up: all of them
-/// together up to 8192, groups of 4096 beyond. Memory grows with the square of a group and time
+/// together up to 8192, groups of 2048 beyond. Memory grows with the square of a group and time
 /// with its cube, and neighbours (the values of a head, of the next ones) have most in common.
 std::vector<int64_t> feature_groups(int64_t features);
 

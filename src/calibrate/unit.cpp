@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "checkpoint/checkpoint.h"
 #include "quant/algorithms/algorithms.h"
-#include "quant/grid.h"
+#include "quant/algorithms/nearest.h"
 #include "tensor/float_type.h"
 
 namespace blockptq {
@@ -20,6 +20,18 @@ Algorithm algorithm_of(const Json& rule, at::ScalarType type) {
   Json options = rule;
   options.erase("name");
   return make_algorithm(view.at("name").string(), JsonView(options, "recipe", "algorithm"), type);
+}
+
+const TargetWeight& target_of(const Weight& weight, UnitResult& result) {
+  return result.targets.try_emplace(weight.name, weight.value).first->second;
+}
+
+/// `tensor` with what is folded into it, in its type.
+at::Tensor folded_value(const Weight& tensor, const UnitResult& result) {
+  const auto target = result.targets.find(tensor.name);
+  return target == result.targets.end() || !target->second.folded().defined()
+             ? tensor.value
+             : target->second.whole().to(tensor.value.scalar_type());
 }
 
 }  // namespace
@@ -34,12 +46,13 @@ Json UnitReport::json() const {
   return json;
 }
 
-void keep_transformed(const CalibrationContext& context, const std::vector<Weight>& tensors,
-                      const std::set<std::string>& folded, UnitResult& result) {
+void keep_rotated(const CalibrationContext& context, const std::vector<Weight>& tensors,
+                  UnitResult& result) {
   for (const Weight& tensor : tensors) {
     const bool rotated = context.rotation != nullptr && context.rotation->changes(tensor.name);
-    if (!result.weights.contains(tensor.name) && (rotated || folded.contains(tensor.name))) {
-      result.transformed[tensor.name] = tensor.value.clone();  // a piece shares one buffer
+    if (rotated && !result.weights.contains(tensor.name)) {
+      result.transformed[tensor.name] =
+          folded_value(tensor, result).to(at::kFloat, /*non_blocking=*/false, /*copy=*/true);
     }
   }
 }
@@ -51,11 +64,11 @@ at::Tensor as_written(const CalibrationContext& context, const Weight& tensor) {
     return tensor.value;
   }
   const auto type = float_type(context.source->at(tensor.name).float_dtype());
-  return type ? tensor.value.to(torch_type(*type)).to(at::kFloat) : tensor.value;
+  return type ? tensor.value.to(torch_type(*type)).to(tensor.value.scalar_type()) : tensor.value;
 }
 
 void choose_codes(const CalibrationContext& context, const std::vector<Weight>& weights,
-                  GroupedStatistics input, std::map<std::string, QTensor>& chosen) {
+                  GroupedStatistics input, UnitResult& result) {
   // Weights with the same bits and algorithm are chosen together: they share the factor of H.
   std::map<std::pair<int, std::string>, std::vector<const Weight*>> groups;
   for (const Weight& weight : weights) {
@@ -67,9 +80,9 @@ void choose_codes(const CalibrationContext& context, const std::vector<Weight>& 
   }
   size_t left = groups.size();
   for (const auto& [key, members] : groups) {
-    std::vector<at::Tensor> values;
+    std::vector<TargetWeight> targets;
     for (const Weight* weight : members) {
-      values.push_back(weight->value);
+      targets.push_back(target_of(*weight, result));
     }
     GroupedStatistics own;
     if (--left == 0) {
@@ -78,29 +91,31 @@ void choose_codes(const CalibrationContext& context, const std::vector<Weight>& 
       own = input;
     }
     const Algorithm algorithm = algorithm_of(Json::parse(key.second), context.type);
-    const auto results = algorithm(values, key.first, std::move(own));
+    const auto chosen = algorithm(targets, key.first, std::move(own));
     for (size_t i = 0; i < members.size(); ++i) {
-      chosen[members[i]->name] = results[i];
+      result.weights[members[i]->name] = chosen[i];
     }
   }
 }
 
 void round_to_nearest(const CalibrationContext& context, const std::vector<Weight>& weights,
-                      std::map<std::string, QTensor>& chosen) {
+                      UnitResult& result) {
   for (const Weight& weight : weights) {
     const int bits = context.recipe.linear(weight.role, weight.name).weight_bits;
     if (bits != kFloatBits) {
-      chosen[weight.name] = quantize_weight(weight.value, bits, weight_scales(weight.value, bits));
+      result.weights[weight.name] = nearest(target_of(weight, result), bits);
     }
   }
 }
 
-UnitResult plain_rounding(const CalibrationContext& context, std::vector<Weight> targets) {
+UnitResult plain_rounding(const CalibrationContext& context, const std::vector<Weight>& weights,
+                          UnitTargets targets) {
   UnitResult result;
   result.targets = std::move(targets);
-  round_to_nearest(context, result.targets, result.weights);
+  round_to_nearest(context, weights, result);
   return result;
 }
+
 
 bool keep_better(double loss_before, double loss_after, const std::function<UnitResult()>& plain,
                  UnitResult& result) {
@@ -116,16 +131,19 @@ bool keep_better(double loss_before, double loss_after, const std::function<Unit
   return worse;
 }
 
-Weight quantized_weight(const CalibrationContext& context, const Weight& weight,
-                        const std::map<std::string, QTensor>& chosen) {
-  const auto found = chosen.find(weight.name);
-  return {weight.name, weight.role,
-          found == chosen.end() ? as_written(context, weight).to(context.type)
-                                : found->second.dequantize(context.type)};
-}
-
-Weight float_weight(const CalibrationContext& context, const Weight& weight) {
-  return {weight.name, weight.role, weight.value.to(context.type)};
+Weight quantized_weight(const CalibrationContext& context, const Weight& tensor,
+                        const UnitResult& result) {
+  Weight quantized{tensor.name, tensor.role, {}};
+  if (const auto chosen = result.weights.find(tensor.name); chosen != result.weights.end()) {
+    quantized.integers = as_int8(chosen->second);
+    return quantized;
+  }
+  const auto transformed = result.transformed.find(tensor.name);
+  quantized.value = transformed == result.transformed.end()
+                        ? folded_value(tensor, result)
+                        : transformed->second.to(tensor.value.options());
+  quantized.value = as_written(context, quantized);
+  return quantized;
 }
 
 FakeQuantExec::Factors input_factors(const UnitResult& result) {

@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -18,7 +17,7 @@
 #include "quant/algorithms/algorithm.h"
 #include "quant/qtensor.h"
 #include "quant/recipe.h"
-#include "quant/transforms/smooth.h"
+#include "quant/target_weight.h"
 #include "run/tensor_file.h"
 
 namespace blockptq {
@@ -37,16 +36,18 @@ struct UnitReport {
   Json json() const;
 };
 
+/// What stands in the place of a unit's tensors before rounding, by name. Without an entry: the
+/// tensor itself.
+using UnitTargets = std::map<std::string, TargetWeight>;
+
 /// What the quantized model has in the place of the unit's weights, by name.
 struct UnitResult {
   std::map<std::string, QTensor> weights;
   NamedTensors input_clips;  ///< LAC logits, by the weight behind the site
-  /// Tensors that stay in floating point and that a transform has changed, fp32.
+  /// Tensors that stay in floating point and that a rotation has changed, fp32, with what is folded
+  /// in.
   std::map<std::string, at::Tensor> transformed;
-  /// Of a fresh result: what stands in the place of the weights before rounding, fp32, and what of
-  /// that was folded into weights that became integers.
-  std::vector<Weight> targets;
-  std::map<std::string, FoldedFactors> folded;
+  UnitTargets targets;  ///< has all of `weights`
   UnitReport report;
 };
 
@@ -68,38 +69,37 @@ struct CalibrationContext {
   bool transforms() const { return rotation != nullptr || smooths(); }
 };
 
-/// Notes those of a unit's tensors that stay in floating point and are not those of the source: the
-/// `folded` ones, and what the residual stream's rotation has changed.
-void keep_transformed(const CalibrationContext& context, const std::vector<Weight>& tensors,
-                      const std::set<std::string>& folded, UnitResult& result);
+/// Notes those of a unit's tensors that the residual stream's rotation has changed and that stay in
+/// floating point.
+void keep_rotated(const CalibrationContext& context, const std::vector<Weight>& tensors,
+                  UnitResult& result);
 
-/// `tensor` (fp32) as the quantized model has it: rounded to the type that it is written in, if it
-/// stays in floating point.
+/// `tensor` as the quantized model has it: rounded to the type that it is written in, if it stays
+/// in floating point.
 at::Tensor as_written(const CalibrationContext& context, const Weight& tensor);
 
-/// Integers for `weights` (fp32), which see the same input; none for weights that the recipe leaves
-/// in floating point. Statistics that were moved in are freed as soon as they are used.
+/// Integers for `weights`, which see the same input, from their targets in `result`; none for
+/// weights that the recipe leaves in floating point. Statistics that were moved in are freed as
+/// soon as they are used.
 void choose_codes(const CalibrationContext& context, const std::vector<Weight>& weights,
-                  GroupedStatistics input, std::map<std::string, QTensor>& chosen);
+                  GroupedStatistics input, UnitResult& result);
 
-/// A result of plain rounding.
-UnitResult plain_rounding(const CalibrationContext& context, std::vector<Weight> targets);
+/// The same by plain rounding.
+void round_to_nearest(const CalibrationContext& context, const std::vector<Weight>& weights,
+                      UnitResult& result);
+
+/// A result of plain rounding of those targets.
+UnitResult plain_rounding(const CalibrationContext& context, const std::vector<Weight>& weights,
+                          UnitTargets targets = {});
 
 /// Notes the losses of plain rounding and of `result`, which becomes plain() where it is worse.
 /// Returns whether it did.
 bool keep_better(double loss_before, double loss_after, const std::function<UnitResult()>& plain,
                  UnitResult& result);
 
-/// As choose_codes, by plain rounding.
-void round_to_nearest(const CalibrationContext& context, const std::vector<Weight>& weights,
-                      std::map<std::string, QTensor>& chosen);
-
-/// `weight` (fp32) as the quantized model computes with it: dequantized where `chosen` has it, else
-/// as written.
-Weight quantized_weight(const CalibrationContext& context, const Weight& weight,
-                        const std::map<std::string, QTensor>& chosen);
-/// `weight` in the compute type.
-Weight float_weight(const CalibrationContext& context, const Weight& weight);
+/// `tensor` as the quantized model computes with it: its integers, or as written.
+Weight quantized_weight(const CalibrationContext& context, const Weight& tensor,
+                        const UnitResult& result);
 
 /// The factors of result's activations, as FakeQuantExec wants them.
 FakeQuantExec::Factors input_factors(const UnitResult& result);

@@ -20,9 +20,9 @@ class UnitFiles {
   UnitFiles(const RunFolder& folder, const Recipe& recipe, bool keep_codes)
       : folder_(folder), recipe_(recipe), keep_codes_(keep_codes) {}
 
-  /// The outcome of a unit that is finished.
+  /// The outcome of a unit that is finished, for its tensors.
   std::optional<UnitResult> find(int64_t block, const std::string& unit,
-                                 const std::vector<Weight>& weights) const;
+                                 const std::vector<Weight>& tensors) const;
   void keep(const UnitResult& result) const;
 
  private:

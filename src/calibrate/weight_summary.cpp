@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "quant/algorithms/slabs.h"
 #include "tensor/parallel.h"
 
 namespace blockptq {
@@ -48,27 +49,29 @@ struct Sums {
 
 }  // namespace
 
-Json summarize_weight(std::string_view name, const at::Tensor& w_OI, const QTensor& q) {
-  BPTQ_ASSERT(w_OI.scalar_type() == at::kFloat && w_OI.sizes() == q.codes_OI.sizes());
-  const at::Tensor w = w_OI.cpu().contiguous();
-  const at::Tensor codes = q.codes_OI.cpu().contiguous();
-  const at::Tensor scales = q.scales_O.cpu().contiguous();
-  const int64_t columns = w.size(1);
+Json summarize_weight(std::string_view name, const TargetWeight& weight, const QTensor& q) {
+  BPTQ_ASSERT(weight.value().sizes() == q.codes_OI.sizes());
   const int shift = std::max(q.bits - 5, 0);
   const int first = static_cast<int>(q_min(std::max(q.bits, 4)));
   const auto largest_code = static_cast<float>(q_max(q.bits));
   Sums total;
   std::mutex mutex;
-  parallel_rows(w.size(0), columns, [&](int64_t begin, int64_t end) {
-    Sums part;
-    for (int64_t o = begin; o < end; ++o) {
-      const float scale = scales.const_data_ptr<float>()[o];
-      part.add_row(w.const_data_ptr<float>() + o * columns,
-                   codes.const_data_ptr<int8_t>() + o * columns, columns, scale,
-                   kBins / (2 * kRange) / (scale * largest_code), first, shift);
-    }
-    const std::lock_guard lock(mutex);
-    total.add(part);
+  for_slabs(weight.value(), /*scales=*/1, [&](const Slab& slab) {
+    const at::Tensor w = slab(weight).cpu().contiguous();
+    const at::Tensor codes = slab(q.codes_OI).cpu().contiguous();
+    const at::Tensor scales = slab(q.scales_O).cpu().contiguous();
+    const int64_t columns = w.size(1);
+    parallel_rows(w.size(0), columns, [&](int64_t begin, int64_t end) {
+      Sums part;
+      for (int64_t o = begin; o < end; ++o) {
+        const float scale = scales.const_data_ptr<float>()[o];
+        part.add_row(w.const_data_ptr<float>() + o * columns,
+                     codes.const_data_ptr<int8_t>() + o * columns, columns, scale,
+                     kBins / (2 * kRange) / (scale * largest_code), first, shift);
+      }
+      const std::lock_guard lock(mutex);
+      total.add(part);
+    });
   });
   const std::vector<int64_t> code_histogram(
       total.codes.begin(), total.codes.begin() + (q.bits <= 4 ? kBins / 2 : kBins));

@@ -56,9 +56,9 @@ struct TrainArguments {
   TrainMode train_mode() const {
     return mode == "mla" ? TrainMode::mla : mode == "moe" ? TrainMode::moe : TrainMode::block;
   }
-  /// Parameters are for the tensors as they are: all but integers stays the same.
+  /// Parameters hold what is folded in as factors, which a rotation has not.
   Recipe recipe(const Model& of) const {
-    return restrict_recipe(quant.resolve(of), train_mode()).with_integer_transforms();
+    return restrict_recipe(quant.resolve(of), train_mode()).without_rotation();
   }
   StatesDump dump(const Checkpoint& checkpoint) const {
     return {data_dir, checkpoint, compute.resolve_dtype(), dense_attention, nsamples};

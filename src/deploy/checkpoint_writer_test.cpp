@@ -152,7 +152,7 @@ TEST_F(CheckpointWriterTest, TakesWhatTheUnitsOfARunHold) {
       const int bits = tensor.tensor.weight_bits;
       quantized[tensor.tensor.name] =
           quantize_weight(w_OI, bits, weight_scales(w_OI, bits) * 0.875);
-      keep_learned(tensor.tensor.name, w_OI, {}, quantized[tensor.tensor.name],
+      keep_learned(tensor.tensor.name, w_OI, quantized[tensor.tensor.name],
                    /*always_codes=*/true, unit);
     }
   }

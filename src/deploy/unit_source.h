@@ -13,8 +13,8 @@ namespace blockptq {
 /// One whole weight's codes are in memory at a time.
 class UnitSource final : public WeightSource {
  public:
-  /// `files`: with the codes of every weight that will be asked for, and what transforms changed,
-  /// but for the ends of a model with a rotated stream.
+  /// `files`: with the codes of every weight that will be asked for, what is folded into
+  /// what stays in floating point, and what a rotation changed, but for the ends of a model with a rotated stream.
   UnitSource(const Checkpoint& checkpoint, const std::vector<std::filesystem::path>& files,
              const StreamRotation* rotation = nullptr);
   void codes(const PlannedTensor& tensor, const TakeRows& take) override;
@@ -22,6 +22,9 @@ class UnitSource final : public WeightSource {
   bool transformed(const PlannedTensor& tensor) const override;
   void values(const PlannedTensor& tensor, int64_t row_begin, int64_t row_end,
               float* out) const override;
+
+ protected:
+  FoldedFactors folded(const PlannedTensor& tensor) const override;
 
  private:
   /// The file that has `name`, or null.

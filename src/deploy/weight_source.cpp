@@ -34,17 +34,36 @@ bool WeightSource::reads(const PlannedTensor& tensor) const {
   return tensor.source != nullptr;
 }
 
-bool WeightSource::transformed(const PlannedTensor& tensor) const {
+bool WeightSource::rotated(const PlannedTensor& tensor) const {
   return rotation_ != nullptr && rotation_->changes(tensor.tensor.name);
+}
+
+bool WeightSource::transformed(const PlannedTensor& tensor) const {
+  return rotated(tensor) || folded(tensor).defined();
+}
+
+void WeightSource::unfolded_values(const PlannedTensor& tensor, int64_t row_begin, int64_t row_end,
+                                   float* out) const {
+  checkpoint_.decode_rows(*tensor.source, row_begin, row_end, kernels::FloatType::f32, out);
+  if (rotated(tensor)) {
+    const at::Tensor rows =
+        at::from_blob(out, {row_end - row_begin, tensor.source->row_size()}, at::kFloat);
+    rows.copy_(rotation_->apply(tensor.tensor.name, rows));
+  }
 }
 
 void WeightSource::values(const PlannedTensor& tensor, int64_t row_begin, int64_t row_end,
                           float* out) const {
-  checkpoint_.decode_rows(*tensor.source, row_begin, row_end, kernels::FloatType::f32, out);
-  if (WeightSource::transformed(tensor)) {
+  unfolded_values(tensor, row_begin, row_end, out);
+  if (FoldedFactors factors = folded(tensor); factors.defined()) {
+    const bool vector = tensor.tensor.shape.size() == 1;  // one row of all its elements
     const at::Tensor rows =
-        at::from_blob(out, {row_end - row_begin, tensor.source->row_size()}, at::kFloat);
-    rows.copy_(rotation_->apply(tensor.tensor.name, rows));
+        vector ? at::from_blob(out, tensor.tensor.shape, at::kFloat)
+               : at::from_blob(out, {row_end - row_begin, tensor.source->row_size()}, at::kFloat);
+    if (factors.rows_O.defined() && !vector) {
+      factors.rows_O = factors.rows_O.slice(0, row_begin, row_end);
+    }
+    rows.copy_(fold(rows, factors));
   }
 }
 
@@ -81,34 +100,16 @@ void LearnedSource::codes(const PlannedTensor& tensor, const TakeRows& take) {
   at::parallel_for(0, (w_OI.size(0) + portion - 1) / portion, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t row = i * portion;
-      WeightSource::values(tensor, row, std::min(row + portion, w_OI.size(0)), out + row * cols);
+      unfolded_values(tensor, row, std::min(row + portion, w_OI.size(0)), out + row * cols);
     }
   });
-  take_all(parameters_.quantize(tensor.tensor.block, tensor.tensor.name, w_OI,
-                                tensor.tensor.weight_bits),
+  take_all(parameters_.quantize(tensor.tensor.block, tensor.tensor.name,
+                                {w_OI, folded(tensor)}, tensor.tensor.weight_bits),
            take);
 }
 
 FoldedFactors LearnedSource::folded(const PlannedTensor& tensor) const {
   return parameters_.folded(tensor.tensor.block, tensor.tensor.name, tensor.tensor.shape);
-}
-
-bool LearnedSource::transformed(const PlannedTensor& tensor) const {
-  return folded(tensor).defined();
-}
-
-void LearnedSource::values(const PlannedTensor& tensor, int64_t row_begin, int64_t row_end,
-                           float* out) const {
-  WeightSource::values(tensor, row_begin, row_end, out);
-  FoldedFactors factors = folded(tensor);
-  if (factors.defined()) {
-    const at::Tensor rows =
-        at::from_blob(out, {row_end - row_begin, tensor.source->row_size()}, at::kFloat);
-    if (factors.rows_O.defined()) {
-      factors.rows_O = factors.rows_O.slice(0, row_begin, row_end);
-    }
-    rows.copy_(fold(rows, factors));
-  }
 }
 
 void DeployedSource::codes(const PlannedTensor& tensor, const TakeRows& take) {

@@ -49,8 +49,15 @@ class WeightSource {
 
  protected:
   const Checkpoint& checkpoint() const { return checkpoint_; }
+  /// What smoothing folds into the tensor.
+  virtual FoldedFactors folded(const PlannedTensor& /*tensor*/) const { return {}; }
+  /// As `values`, without it.
+  void unfolded_values(const PlannedTensor& tensor, int64_t row_begin, int64_t row_end,
+                       float* out) const;
 
  private:
+  bool rotated(const PlannedTensor& tensor) const;
+
   const Checkpoint& checkpoint_;
   const StreamRotation* rotation_;
 };
@@ -75,13 +82,11 @@ class LearnedSource final : public WeightSource {
   LearnedSource(const Checkpoint& checkpoint, const Parameters& parameters)
       : WeightSource(checkpoint), parameters_(parameters) {}
   void codes(const PlannedTensor& tensor, const TakeRows& take) override;
-  bool transformed(const PlannedTensor& tensor) const override;
-  void values(const PlannedTensor& tensor, int64_t row_begin, int64_t row_end,
-              float* out) const override;
+
+ protected:
+  FoldedFactors folded(const PlannedTensor& tensor) const override;
 
  private:
-  FoldedFactors folded(const PlannedTensor& tensor) const;
-
   const Parameters& parameters_;
 };
 

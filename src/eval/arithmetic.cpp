@@ -56,14 +56,15 @@ Arithmetic fake_quant_arithmetic(const Checkpoint& checkpoint, const Recipe& rec
   transform.apply = [=, chosen = learned.weights](const ModelTensor& tensor,
                                                   const at::Tensor& w_OI) {
     const int weight_bits = bits(tensor);
-    if (chosen && weight_bits != kFloatBits) {
-      return parameters->quantize(tensor.block, tensor.name, w_OI, weight_bits)
-          .dequantize(at::kFloat);
+    // What was smoothed stays so, whatever is chosen: clips of activations were learned under it.
+    const TargetWeight target(w_OI, folded(tensor));
+    if (weight_bits == kFloatBits) {
+      return target.whole();
     }
-    // What was smoothed stays so: clips of activations were learned under it.
-    const at::Tensor target_OI = fold(w_OI, folded(tensor));
-    return weight_bits == kFloatBits ? target_OI
-                                     : nearest(target_OI, weight_bits).dequantize(at::kFloat);
+    const QTensor quantized =
+        chosen ? parameters->quantize(tensor.block, tensor.name, target, weight_bits)
+               : nearest(target, weight_bits);
+    return quantized.dequantize(at::kFloat);
   };
   SiteFactors factors = learned.activations ? parameters->site_factors() : SiteFactors();
   return {std::make_shared<FakeQuantExec>(recipe, std::move(factors)), transform,

@@ -4,7 +4,17 @@
 
 #include <utility>
 
+#include "quant/int_linear.h"
+
 namespace blockptq {
+namespace {
+
+at::Tensor product(const at::Tensor& x_TI, const Weight& weight) {
+  return weight.integers ? dequantized_linear(x_TI, *weight.integers)
+                         : at::linear(x_TI, weight.value);
+}
+
+}  // namespace
 
 FakeQuantExec::FakeQuantExec(Recipe recipe, Factors factors)
     : QuantExec(std::move(recipe), std::move(factors)) {}
@@ -22,9 +32,9 @@ at::Tensor FakeQuantExec::linear(const Weight& weight, const Activation& x_TI) c
   const int bits = input_bits(site);
   const bool prepared = x_TI.unquantized.defined();
   if (bits == kFloatBits) {
-    return at::linear(prepared ? x_TI.unquantized : x_TI.value, weight.value);
+    return product(prepared ? x_TI.unquantized : x_TI.value, weight);
   }
-  return at::linear(prepared ? x_TI.value : rounded(site, x_TI.value, bits, 0), weight.value);
+  return product(prepared ? x_TI.value : rounded(site, x_TI.value, bits, 0), weight);
 }
 
 }  // namespace blockptq

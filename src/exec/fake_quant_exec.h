@@ -1,6 +1,7 @@
 // Fake quantization: activations and cache points are quantized and dequantized as the recipe says,
 // in the floating-point type of the tensors. Weights come quantized and dequantized already
-// (models/piece.h). Differentiable where a factor wants a gradient.
+// (models/piece.h), or as their integers, which are dequantized here. Differentiable where a factor
+// wants a gradient and weights have values.
 #pragma once
 
 #include "exec/quant_exec.h"

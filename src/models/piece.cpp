@@ -86,11 +86,10 @@ std::vector<Weight> Piece::tensors() const {
   return result;
 }
 
-void Piece::replace(std::string_view name, at::Tensor value) {
-  const auto found = entries_.find(name);
+void Piece::replace(Weight weight) {
+  const auto found = entries_.find(weight.name);
   BPTQ_ASSERT(found != entries_.end());
-  found->second.weight.value = std::move(value);
-  found->second.weight.integers.reset();
+  found->second.weight = std::move(weight);
 }
 
 PieceLoader::PieceLoader(const Checkpoint& checkpoint, at::ScalarType type, at::Device device,
@@ -229,18 +228,19 @@ Piece PieceLoader::load(const PieceSpec& spec) {
   return piece;
 }
 
-int64_t held_bytes(const PieceLoader& loader, const std::vector<PieceSpec>& specs) {
+int64_t held_bytes(const PieceLoader& loader, const std::vector<PieceSpec>& specs, double ahead) {
   int64_t most = 0;
   for (const PieceSpec& spec : specs) {
     const int64_t bytes = loader.loaded_bytes(spec);
     const bool expert = spec.tensors.front().spec.unit == Unit::expert;
-    most = std::max(most, bytes + (expert ? bytes : bytes / 2));
+    const double beside = expert ? 1 : ahead;
+    most = std::max(most, bytes + static_cast<int64_t>(beside * static_cast<double>(bytes)));
   }
   return most;
 }
 
-PieceStream::PieceStream(PieceLoader& loader, std::vector<PieceSpec> specs)
-    : loader_(loader), specs_(std::move(specs)), limit_(held_bytes(loader, specs_)) {
+PieceStream::PieceStream(PieceLoader& loader, std::vector<PieceSpec> specs, double ahead)
+    : loader_(loader), specs_(std::move(specs)), limit_(held_bytes(loader, specs_, ahead)) {
   for (const PieceSpec& spec : specs_) {
     bytes_.push_back(loader_.loaded_bytes(spec));
   }

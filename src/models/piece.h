@@ -54,8 +54,8 @@ class Piece {
   std::vector<Weight> tensors() const;
   /// Every weight (matrix) of the compute type, or of integers.
   std::vector<Weight> weights() const;
-  /// Puts `value` in the place of the tensor `name`, or of its integers.
-  void replace(std::string_view name, at::Tensor value);
+  /// Puts `weight` in the place of the tensor of its name.
+  void replace(Weight weight);
 
  private:
   friend class PieceLoader;
@@ -118,15 +118,21 @@ class PieceLoader {
   BufferPool pool_;
 };
 
-/// Bytes of the pieces that a stream of `specs` holds together at most: one and a half times the
+/// Of the largest piece, the share that may be loaded beside it while it computes.
+constexpr double kHalfAhead = 0.5;
+/// For work beside which loading takes no time.
+constexpr double kNoneAhead = 0;
+
+/// Bytes of the pieces that a stream of `specs` holds together at most: 1 + `ahead` times the
 /// largest, or two experts.
-int64_t held_bytes(const PieceLoader& loader, const std::vector<PieceSpec>& specs);
+int64_t held_bytes(const PieceLoader& loader, const std::vector<PieceSpec>& specs,
+                   double ahead = kHalfAhead);
 
 /// Loads pieces one after the other on a thread of its own, one ahead of the consumer as far as
 /// held_bytes allows.
 class PieceStream {
  public:
-  PieceStream(PieceLoader& loader, std::vector<PieceSpec> specs);
+  PieceStream(PieceLoader& loader, std::vector<PieceSpec> specs, double ahead = kHalfAhead);
   /// Stops the thread; pieces not yet taken are dropped.
   ~PieceStream();
   PieceStream(const PieceStream&) = delete;

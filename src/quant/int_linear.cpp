@@ -16,6 +16,11 @@ namespace {
 
 constexpr int64_t kValueBytes = int64_t{32} << 20;  // of dequantized rows at a time
 
+/// Channels of a weight that are dequantized together.
+int64_t rows_together(const IntWeight& w_OI, int64_t element_bytes) {
+  return std::max<int64_t>(kValueBytes / (element_bytes * w_OI.inputs), 1);
+}
+
 /// scale * code of every row, in fp64.
 at::Tensor exact_values(const at::Tensor& codes, const at::Tensor& scales) {
   return codes.to(at::kDouble).mul_(scales.to(at::kDouble).view({-1, 1}));
@@ -35,11 +40,15 @@ at::Tensor IntWeight::unpacked() const {
   return pairs.flatten(1).narrow(1, 0, inputs).to(at::kChar) - 8;
 }
 
+IntWeight as_int8(const QTensor& weight) {
+  return {weight.codes_OI.contiguous(), weight.scales_O.contiguous(), 8, weight.codes_OI.size(1)};
+}
+
 IntWeight pack(const QTensor& weight) {
   const int64_t outputs = weight.codes_OI.size(0);
   const int64_t inputs = weight.codes_OI.size(1);
   if (weight.bits > 4) {
-    return {weight.codes_OI.contiguous(), weight.scales_O.contiguous(), 8, inputs};
+    return as_int8(weight);
   }
   const at::Tensor codes_OI = weight.codes_OI.contiguous();
   at::Tensor packed = at::empty({outputs, IntWeight::row_bytes(4, inputs)}, at::kByte);
@@ -77,10 +86,27 @@ at::Tensor int_linear(const QActivation& x_TI, const IntWeight& w_OI, at::Scalar
   return y_TO;
 }
 
+at::Tensor dequantized_linear(const at::Tensor& x_TI, const IntWeight& w_OI) {
+  const auto values = [&](const IntWeight& rows) {
+    return QTensor{rows.unpacked(), rows.scales_O, 8}.dequantize(x_TI.scalar_type());
+  };
+  const int64_t outputs = w_OI.codes.size(0);
+  const int64_t step = rows_together(w_OI, x_TI.element_size());
+  if (outputs <= step) {
+    return at::linear(x_TI, values(w_OI));
+  }
+  at::Tensor y_TO = at::empty({x_TI.size(0), outputs}, x_TI.options());
+  for (int64_t o = 0; o < outputs; o += step) {
+    const IntWeight rows = w_OI.rows(o, std::min(o + step, outputs));
+    y_TO.narrow(1, o, rows.codes.size(0)).copy_(at::linear(x_TI, values(rows)));
+  }
+  return y_TO;
+}
+
 at::Tensor value_linear(const QActivation& x_TI, const IntWeight& w_OI, at::ScalarType type) {
   const int64_t tokens = x_TI.codes.size(0);
   const int64_t outputs = w_OI.codes.size(0);
-  const int64_t step = std::max<int64_t>(kValueBytes / (8 * w_OI.inputs), 1);
+  const int64_t step = rows_together(w_OI, sizeof(double));
   at::Tensor y_TO = at::empty({tokens, outputs}, w_OI.scales_O.options().dtype(type));
   for (int64_t t = 0; t < tokens; t += step) {
     const int64_t last = std::min(t + step, tokens);

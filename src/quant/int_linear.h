@@ -29,13 +29,18 @@ struct IntWeight {
   at::Tensor unpacked() const;
 };
 
-/// `weight` (any bits) in that form.
+/// `weight` (any bits) in the form of 8 bits, in the same memory.
+IntWeight as_int8(const QTensor& weight);
+/// `weight` (any bits) in the smallest form.
 IntWeight pack(const QTensor& weight);
 
 /// y_TO in `type`; x has one scale per token.
 at::Tensor int_linear(const QActivation& x_TI, const IntWeight& w_OI, at::ScalarType type);
 
-/// The same from the values that the codes stand for: dequantized, multiplied and summed in fp64,
+/// x_TI times the values that the codes stand for, some channels at a time dequantized to its type.
+at::Tensor dequantized_linear(const at::Tensor& x_TI, const IntWeight& w_OI);
+
+/// int_linear from the values that the codes stand for: dequantized, multiplied and summed in fp64,
 /// which holds every scale * code exactly. Slow; what int_linear() is compared with.
 at::Tensor value_linear(const QActivation& x_TI, const IntWeight& w_OI, at::ScalarType type);
 

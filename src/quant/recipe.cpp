@@ -256,11 +256,11 @@ Recipe Recipe::without_transforms() const {
   return recipe;
 }
 
-Recipe Recipe::with_integer_transforms() const {
-  Recipe recipe = without_transforms();
-  if (transforms_.smooth != Smoothing::none) {
-    recipe.transforms_.smooth = Smoothing::hidden;
-    recipe.json_["transforms"] = {{"smooth", {{"where", "hidden"}}}};
+Recipe Recipe::without_rotation() const {
+  Recipe recipe = *this;
+  if (transforms_.rotate_seed) {
+    recipe.transforms_.rotate_seed.reset();
+    recipe.json_["transforms"].erase("rotate");
   }
   return recipe;
 }

@@ -84,8 +84,7 @@ class Recipe {
   /// Without any quantized cache point.
   Recipe with_float_cache() const;
   Recipe without_transforms() const;
-  /// Of its transforms only those that change nothing but integers.
-  Recipe with_integer_transforms() const;
+  Recipe without_rotation() const;
 
   const Json& json() const { return json_; }
 

@@ -88,14 +88,14 @@ TEST(Recipe, TransformsAreOffUnlessNamed) {
             std::string::npos);
 }
 
-TEST(Recipe, OfTransformsOnlyThoseOfIntegersRemain) {
+TEST(Recipe, WithoutRotationSmoothingRemains) {
   const char* text = R"({"transforms": {"smooth": {}, "rotate": {"seed": 7}}})";
-  const Recipe recipe = Recipe::parse(parse_json(text, "recipe"), "recipe");
-  const Recipe integers = recipe.with_integer_transforms();
-  EXPECT_EQ(integers.transforms().smooth, Smoothing::hidden);
-  EXPECT_FALSE(integers.transforms().rotate_seed.has_value());
-  EXPECT_EQ(Recipe::parse(integers.json(), "again").transforms().smooth, Smoothing::hidden);
-  EXPECT_EQ(Recipe().with_integer_transforms().transforms().smooth, Smoothing::none);
+  const Recipe recipe = Recipe::parse(parse_json(text, "recipe"), "recipe").without_rotation();
+  EXPECT_EQ(recipe.transforms().smooth, Smoothing::all);
+  EXPECT_FALSE(recipe.transforms().rotate_seed.has_value());
+  const Recipe again = Recipe::parse(recipe.json(), "again");
+  EXPECT_EQ(again.transforms().smooth, Smoothing::all);
+  EXPECT_FALSE(again.transforms().rotate_seed.has_value());
 }
 
 TEST(Recipe, RefusesWhatItDoesNotKnow) {

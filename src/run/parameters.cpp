@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/sha256.h"
 #include "checkpoint/safetensors_writer.h"
+#include "quant/algorithms/nearest.h"
 #include "quant/grid.h"
 
 namespace blockptq {
@@ -38,22 +39,6 @@ std::optional<int64_t> block_of(const std::filesystem::path& path) {
 
 constexpr const char* kRows = ".weight_rows";
 constexpr const char* kColumns = ".weight_columns";
-
-FoldedFactors learned_factors(
-    std::string_view name, at::IntArrayRef shape,
-    const std::function<std::optional<at::Tensor>(const std::string&)>& find) {
-  if (shape.size() != 2) {
-    return {};
-  }
-  const auto factors = [&](const char* suffix, int64_t features) {
-    const auto found = find(parameter_name(name, suffix));
-    check(!found || found->numel() == features,
-          "{}: learned factors: expected {} features, found {}", name, features,
-          found ? found->numel() : 0);
-    return found.value_or(at::Tensor());
-  };
-  return {factors(kRows, shape[0]), factors(kColumns, shape[1])};
-}
 
 }  // namespace
 
@@ -94,9 +79,9 @@ std::optional<at::Tensor> Parameters::find(int64_t block, std::string_view name)
   return std::nullopt;
 }
 
-QTensor Parameters::quantize(int64_t block, std::string_view name, const at::Tensor& w_OI,
+QTensor Parameters::quantize(int64_t block, std::string_view name, const TargetWeight& weight,
                              int bits) const {
-  return quantize_as_learned(name, w_OI, bits,
+  return quantize_as_learned(name, weight, bits,
                              [&](const std::string& parameter) { return find(block, parameter); });
 }
 
@@ -128,46 +113,62 @@ SiteFactors Parameters::site_factors() const {
   return factors;
 }
 
-QTensor quantize_as_learned(
-    std::string_view name, const at::Tensor& w_OI, int bits,
-    const std::function<std::optional<at::Tensor>(const std::string&)>& find) {
+FoldedFactors learned_factors(std::string_view name, at::IntArrayRef shape,
+                              const FindParameter& find) {
+  if (!name.ends_with(kWeight)) {
+    return {};
+  }
+  const auto factors = [&](const char* suffix, size_t dimension) {
+    const auto found = dimension < shape.size() ? find(parameter_name(name, suffix)) : std::nullopt;
+    check(!found || found->numel() == shape[dimension],
+          "{}: learned factors: expected {} features, found {}", name, shape[dimension],
+          found ? found->numel() : 0);
+    return found.value_or(at::Tensor());
+  };
+  return {factors(kRows, 0), factors(kColumns, 1)};
+}
+
+QTensor quantize_as_learned(std::string_view name, const TargetWeight& weight, int bits,
+                            const FindParameter& find) {
   const auto scales = find(parameter_name(name, ".weight_scale"));
   const auto codes = find(parameter_name(name, ".weight_codes"));
   const auto high = find(parameter_name(name, ".weight_clip_max"));
   const auto low = find(parameter_name(name, ".weight_clip_min"));
   for (const auto& vector : {scales, high, low}) {
-    check(!vector || vector->numel() == w_OI.size(0),
-          "{}: learned parameters: expected {} output channels, found {}", name, w_OI.size(0),
+    check(!vector || vector->numel() == weight.channels(),
+          "{}: learned parameters: expected {} output channels, found {}", name, weight.channels(),
           vector ? vector->numel() : 0);
   }
   if (codes) {
-    check(scales && codes->sizes() == w_OI.sizes() &&
+    check(scales && codes->sizes() == weight.value().sizes() &&
               codes->abs().max().item<int64_t>() <= q_max(bits) + 1,
           "{}: learned codes: expected {} of {} bits with scales", name,
-          shape_text(w_OI.sizes().vec()), bits);
+          shape_text(weight.value().sizes().vec()), bits);
     return {*codes, *scales, bits};
   }
   if (scales) {
-    return quantize_weight(fold(w_OI, learned_factors(name, w_OI.sizes(), find)), bits, *scales);
+    return nearest(weight, bits, *scales);
   }
   if (high && low) {
-    return quantize_clamped(w_OI, bits, at::sigmoid(*low), at::sigmoid(*high));
+    return quantize_clamped(weight.whole(), bits, at::sigmoid(*low), at::sigmoid(*high));
   }
-  return quantize_weight(w_OI, bits, weight_scales(w_OI, bits));
+  return nearest(weight, bits);
 }
 
-void keep_learned(std::string_view name, const at::Tensor& target_OI, const FoldedFactors& folded,
-                  const QTensor& chosen, bool always_codes, NamedTensors& parameters) {
+void keep_factors(std::string_view name, const FoldedFactors& folded, NamedTensors& parameters) {
   for (const auto& [suffix, factors] :
        {std::pair{kRows, folded.rows_O}, std::pair{kColumns, folded.columns_I}}) {
     if (factors.defined()) {
       parameters[parameter_name(name, suffix)] = factors;
     }
   }
+}
+
+void keep_learned(std::string_view name, const TargetWeight& weight, const QTensor& chosen,
+                  bool always_codes, NamedTensors& parameters) {
   parameters[parameter_name(name, ".weight_scale")] = chosen.scales_O;
   if (always_codes ||
-      !at::equal(chosen.codes_OI,
-                 quantize_weight(target_OI, chosen.bits, chosen.scales_O).codes_OI)) {
+      !at::equal(chosen.codes_OI, nearest(weight, chosen.bits, chosen.scales_O).codes_OI)) {
     parameters[parameter_name(name, ".weight_codes")] = chosen.codes_OI;
   }
 }

@@ -4,12 +4,13 @@
 //   X.weight_codes     I8 [O, I]   its codes, where an algorithm chose them one by one
 //   X.weight_clip_max  F32 [O]     LWC logits: the weight is clamped to sigmoid() of them times its
 //   X.weight_clip_min  F32 [O]     extremes first (arXiv 2308.13137)
-//   X.weight_rows      F32 [O]     the weight's rows are divided by these first
+//   X.weight_rows      F32 [O]     the rows of X.weight (of a norm: its elements) are divided by
+//                                  these first
 //   X.weight_columns   F32 [I]     and its columns are multiplied by these (smoothing)
 //   X.input_clip       F32 [1]     LAC logit of the activation in front of X (of the cache point
 //                                  that X reads): the dynamic maximum times its sigmoid
 //   X.weight           F32         what `quantize` puts in the place of a tensor that stays in
-//                                  floating point, where a transform is folded into it
+//                                  floating point, where a rotation has changed it
 //
 // X is a weight's name without ".weight". Shapes: O output channels, I input features.
 #pragma once
@@ -28,7 +29,7 @@
 #include "base/json.h"
 #include "checkpoint/safetensors.h"
 #include "quant/qtensor.h"
-#include "quant/transforms/smooth.h"
+#include "quant/target_weight.h"
 #include "run/tensor_file.h"
 
 namespace blockptq {
@@ -51,9 +52,11 @@ class Parameters {
   Parameters(const std::vector<std::filesystem::path>& folders,
              const std::string& model_fingerprint);
 
-  /// The integers of a weight (fp32 [O, I]): its learned codes; else under its learned scales; else
-  /// clamped as learned; else plain rounding. Error for parameters that do not fit the weight.
-  QTensor quantize(int64_t block, std::string_view name, const at::Tensor& w_OI, int bits) const;
+  /// The integers of a weight that has what is folded into it: its learned codes; else under its
+  /// learned scales; else clamped as learned; else plain rounding. Error for parameters that do not
+  /// fit the weight.
+  QTensor quantize(int64_t block, std::string_view name, const TargetWeight& weight,
+                   int bits) const;
 
   /// What smoothing folds into a tensor of that shape, whether it becomes integers or not. Error
   /// for factors that do not fit.
@@ -71,17 +74,22 @@ class Parameters {
   std::multimap<int64_t, std::unique_ptr<SafetensorsFile>> files_;
 };
 
-/// The integers of the weight `name` (fp32 [O, I]) by the learned parameters that `find` knows by
-/// their names in the file; see Parameters::quantize.
-QTensor quantize_as_learned(
-    std::string_view name, const at::Tensor& w_OI, int bits,
-    const std::function<std::optional<at::Tensor>(const std::string&)>& find);
+/// Learned parameters by their names in the file.
+using FindParameter = std::function<std::optional<at::Tensor>(const std::string& name)>;
 
-/// What to keep of the chosen integers of a weight: what was folded into it, scales, and codes
-/// where the scales do not give them by plain rounding of target_OI (the weight with what was
-/// folded in), or always.
-void keep_learned(std::string_view name, const at::Tensor& target_OI, const FoldedFactors& folded,
-                  const QTensor& chosen, bool always_codes, NamedTensors& parameters);
+/// See Parameters::quantize and Parameters::folded.
+QTensor quantize_as_learned(std::string_view name, const TargetWeight& weight, int bits,
+                            const FindParameter& find);
+FoldedFactors learned_factors(std::string_view name, at::IntArrayRef shape,
+                              const FindParameter& find);
+
+/// What to keep of the chosen integers of a weight: scales, and codes where the scales do not give
+/// them by plain rounding of `weight`, or always.
+void keep_learned(std::string_view name, const TargetWeight& weight, const QTensor& chosen,
+                  bool always_codes, NamedTensors& parameters);
+
+/// And of what is folded into a tensor.
+void keep_factors(std::string_view name, const FoldedFactors& folded, NamedTensors& parameters);
 
 /// Writes what the files `units` hold as one file, tensor by tensor, atomically.
 void join_parameters(const std::vector<std::filesystem::path>& units,

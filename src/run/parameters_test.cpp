@@ -36,7 +36,7 @@ TEST_F(ParametersTest, KeptCodesComeBack) {
   QTensor chosen = quantize_weight(w_OI_, 4, scales);
   chosen.codes_OI[0][0] = chosen.codes_OI[0][0].item<int>() == 0 ? 1 : 0;
   NamedTensors kept;
-  keep_learned("a.weight", w_OI_, {}, chosen, /*always_codes=*/false, kept);
+  keep_learned("a.weight", w_OI_, chosen, /*always_codes=*/false, kept);
   EXPECT_EQ(kept.size(), 2);
   const QTensor back = written(kept).quantize(2, "a.weight", w_OI_, 4);
   EXPECT_TRUE(at::equal(back.codes_OI, chosen.codes_OI));
@@ -46,23 +46,25 @@ TEST_F(ParametersTest, KeptCodesComeBack) {
 TEST_F(ParametersTest, CodesThatFollowFromScalesAreNotKept) {
   const QTensor chosen = quantize_weight(w_OI_, 8, weight_scales(w_OI_, 8) * 0.9);
   NamedTensors kept;
-  keep_learned("a.weight", w_OI_, {}, chosen, /*always_codes=*/false, kept);
+  keep_learned("a.weight", w_OI_, chosen, /*always_codes=*/false, kept);
   EXPECT_EQ(kept.size(), 1);
   EXPECT_TRUE(at::equal(written(kept).quantize(2, "a.weight", w_OI_, 8).codes_OI, chosen.codes_OI));
 }
 
 TEST_F(ParametersTest, WhatIsFoldedInTakesTwoVectors) {
   const FoldedFactors folded{at::rand({6}) + 0.5, at::rand({16}) + 0.5};
-  const at::Tensor target = w_OI_ / folded.rows_O.unsqueeze(1) * folded.columns_I;
-  const QTensor chosen = quantize_weight(target, 4, weight_scales(target, 4) * 0.9);
+  const at::Tensor expected = w_OI_ / folded.rows_O.unsqueeze(1) * folded.columns_I;
+  const QTensor chosen = quantize_weight(expected, 4, weight_scales(expected, 4) * 0.9);
   NamedTensors kept;
-  keep_learned("a.weight", target, folded, chosen, /*always_codes=*/false, kept);
+  keep_learned("a.weight", TargetWeight(w_OI_, folded), chosen, /*always_codes=*/false, kept);
+  keep_factors("a.weight", folded, kept);
   EXPECT_EQ(kept.size(), 3);
   const Parameters parameters = written(kept);
-  EXPECT_TRUE(at::equal(parameters.quantize(2, "a.weight", w_OI_, 4).codes_OI, chosen.codes_OI));
-  EXPECT_TRUE(at::equal(fold(w_OI_, parameters.folded(2, "a.weight", {6, 16})), target));
+  const TargetWeight target(w_OI_, parameters.folded(2, "a.weight", {6, 16}));
+  EXPECT_TRUE(at::equal(target.whole(), expected));
+  EXPECT_TRUE(at::equal(parameters.quantize(2, "a.weight", target, 4).codes_OI, chosen.codes_OI));
   EXPECT_FALSE(parameters.folded(2, "b.weight", {6, 16}).defined());
-  EXPECT_THROW(parameters.quantize(2, "a.weight", w_OI_.slice(1, 0, 15), 4), Error);
+  EXPECT_THROW(parameters.folded(2, "a.weight", {6, 15}), Error);
 }
 
 TEST_F(ParametersTest, UnknownWeightsAreRoundedPlainly) {

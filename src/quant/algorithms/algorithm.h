@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "quant/qtensor.h"
+#include "quant/target_weight.h"
 
 namespace blockptq {
 
@@ -29,11 +30,11 @@ struct InputStatistics {
 /// (calibrate/statistics.h). Correlations between groups are not known and count as zero.
 using GroupedStatistics = std::vector<InputStatistics>;
 
-/// Codes of weights [O, I] of any floating type that see the same input (gate and up), so that what
+/// Codes of weights that see the same input (gate and up), so that what
 /// is computed from its statistics is computed once. One result per weight, in order. Statistics
 /// that were moved in are freed as soon as they are used: they may be larger than everything else.
 /// Error for weights or statistics that are not finite.
-using Algorithm = std::function<std::vector<QTensor>(at::ArrayRef<at::Tensor> weights_OI, int bits,
+using Algorithm = std::function<std::vector<QTensor>(at::ArrayRef<TargetWeight> weights, int bits,
                                                      GroupedStatistics input)>;
 
 /// Error unless w is finite.

@@ -16,19 +16,19 @@ namespace {
 /// For an algorithm that treats every weight by itself.
 template <typename Function>
 Algorithm one_by_one(Function function) {
-  return [function](at::ArrayRef<at::Tensor> weights_OI, int bits, const GroupedStatistics& input) {
+  return [function](at::ArrayRef<TargetWeight> weights, int bits, const GroupedStatistics& input) {
     std::vector<QTensor> quantized;
-    quantized.reserve(weights_OI.size());
-    for (const at::Tensor& w_OI : weights_OI) {
-      quantized.push_back(function(w_OI, bits, input));
+    quantized.reserve(weights.size());
+    for (const TargetWeight& weight : weights) {
+      quantized.push_back(function(weight, bits, input));
     }
     return quantized;
   };
 }
 
 Algorithm make_nearest(OptionReader& /*options*/, at::ScalarType /*products*/) {
-  return one_by_one([](const at::Tensor& w_OI, int bits, const GroupedStatistics& /*input*/) {
-    return nearest(w_OI, bits);
+  return one_by_one([](const TargetWeight& weight, int bits, const GroupedStatistics& /*input*/) {
+    return nearest(weight, bits);
   });
 }
 
@@ -38,8 +38,8 @@ Algorithm make_scale_search(OptionReader& options, at::ScalarType products) {
   options.read("steps", chosen.steps, 1, 1000);
   options.read("smallest", chosen.smallest, 1e-3, 1);
   options.read("exact", chosen.exact, 0, 1000);
-  return one_by_one([chosen](const at::Tensor& w_OI, int bits, const GroupedStatistics& input) {
-    return scale_search(w_OI, bits, input, chosen);
+  return one_by_one([chosen](const TargetWeight& weight, int bits, const GroupedStatistics& input) {
+    return scale_search(weight, bits, input, chosen);
   });
 }
 
@@ -53,8 +53,8 @@ Algorithm make_gptq(OptionReader& options, at::ScalarType products) {
   options.read("scales", chosen.scales, 1, 1000);
   options.read("scale_range", chosen.scale_range, 0, 0.9);
   options.read("sweeps", chosen.sweeps, 0, 1000);
-  return [chosen](at::ArrayRef<at::Tensor> weights_OI, int bits, GroupedStatistics input) {
-    return gptq(weights_OI, bits, std::move(input), chosen);
+  return [chosen](at::ArrayRef<TargetWeight> weights, int bits, GroupedStatistics input) {
+    return gptq(weights, bits, std::move(input), chosen);
   };
 }
 

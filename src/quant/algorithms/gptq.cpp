@@ -198,7 +198,7 @@ QTensor gptq(const at::Tensor& target_OI, int bits, at::ArrayRef<HessianFactor> 
   for (const HessianFactor& factor : factors) {
     large_JJ.push_back(as_factor(factor.lower_II, options.products));
   }
-  for_slabs(target_OI, options.scales, [&](const auto& slab) {
+  for_slabs(target_OI, options.scales, [&](const Slab& slab) {
     const at::Tensor target_IR = slab(target_OI).t().contiguous();
     const Rounded best = round_best(target_IR, bits, slab(scales_O), factors, large_JJ, options);
     slab(codes_OI).copy_(best.codes_IR.t());
@@ -208,7 +208,7 @@ QTensor gptq(const at::Tensor& target_OI, int bits, at::ArrayRef<HessianFactor> 
   const std::vector<at::Tensor> codes_OJ = split(codes_OI, factors, 1);
   for (size_t g = 0; g < factors.size(); ++g) {
     large_JJ[g] = as_factor(factors[g].hessian_II, options.products);
-    for_slabs(targets_OJ[g], /*scales=*/1, [&](const auto& slab) {
+    for_slabs(targets_OJ[g], /*scales=*/1, [&](const Slab& slab) {
       const at::Tensor target_IR = slab(targets_OJ[g]).t().contiguous();
       at::Tensor codes_IR = slab(codes_OJ[g]).t();
       for (int64_t sweep = 0; sweep < options.sweeps; ++sweep) {
@@ -221,12 +221,12 @@ QTensor gptq(const at::Tensor& target_OI, int bits, at::ArrayRef<HessianFactor> 
   return {codes_OI, scales_O, bits};
 }
 
-std::vector<QTensor> gptq(at::ArrayRef<at::Tensor> weights_OI, int bits, GroupedStatistics input,
+std::vector<QTensor> gptq(at::ArrayRef<TargetWeight> weights, int bits, GroupedStatistics input,
                           const GptqOptions& options) {
-  for (const at::Tensor& w_OI : weights_OI) {
-    check_weight(w_OI);
+  for (const TargetWeight& weight : weights) {
+    check_weight(weight.value());
   }
-  check_statistics(input, weights_OI.front().size(1));
+  check_statistics(input, weights.front().features());
   std::vector<at::Tensor> cross_JJ;
   std::vector<HessianFactor> factors;
   for (InputStatistics& group : input) {
@@ -236,12 +236,13 @@ std::vector<QTensor> gptq(at::ArrayRef<at::Tensor> weights_OI, int bits, Grouped
     factors.push_back(factor_hessian(std::move(group), options.factor));
   }
   std::vector<QTensor> quantized;
-  for (const at::Tensor& w_OI : weights_OI) {
+  for (const TargetWeight& weight : weights) {
+    const at::Tensor& w_OI = weight.value();
     const QTensor whole{at::empty(w_OI.sizes(), w_OI.options().dtype(at::kChar)),
                         at::empty({w_OI.size(0)}, w_OI.options().dtype(at::kFloat)), bits};
     // Channels do not see each other: targets of a part of them at a time.
-    for_slabs(w_OI, /*scales=*/1, [&](const auto& slab) {
-      const at::Tensor target_OI = slab(w_OI).to(at::kFloat, /*non_blocking=*/false, /*copy=*/true);
+    for_slabs(w_OI, /*scales=*/1, [&](const Slab& slab) {
+      const at::Tensor target_OI = slab(weight).clone();
       const std::vector<at::Tensor> targets_OJ = split(target_OI, factors, 1);
       for (size_t g = 0; g < factors.size(); ++g) {
         at::Tensor correction_OJ;

@@ -49,7 +49,7 @@ QTensor gptq(const at::Tensor& target_OI, int bits, at::ArrayRef<HessianFactor> 
              const GptqOptions& options);
 
 /// As Algorithm, targets being made for as many channels at a time as 16 MiB hold on the CPU.
-std::vector<QTensor> gptq(at::ArrayRef<at::Tensor> weights_OI, int bits, GroupedStatistics input,
+std::vector<QTensor> gptq(at::ArrayRef<TargetWeight> weights, int bits, GroupedStatistics input,
                           const GptqOptions& options);
 
 }  // namespace blockptq

@@ -25,7 +25,7 @@ GptqOptions plain_options() {
 
 QTensor gptq_of(const at::Tensor& w_OI, int bits, const InputStatistics& input,
                 const GptqOptions& options = {}) {
-  return gptq(w_OI, bits, {input}, options).front();
+  return gptq({w_OI}, bits, {input}, options).front();
 }
 
 /// Algorithm 1 of arXiv 2210.17323 as its section 3 derives it, in fp64: the inverse Hessian of the

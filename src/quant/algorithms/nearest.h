@@ -5,10 +5,13 @@
 #include <ATen/core/Tensor.h>
 
 #include "quant/qtensor.h"
+#include "quant/target_weight.h"
 
 namespace blockptq {
 
-/// Error unless w_OI (any floating type) is finite.
-QTensor nearest(const at::Tensor& w_OI, int bits);
+/// Error unless the weight is finite.
+QTensor nearest(const TargetWeight& weight, int bits);
+/// Under given scales [O].
+QTensor nearest(const TargetWeight& weight, int bits, const at::Tensor& scales_O);
 
 }  // namespace blockptq

@@ -76,24 +76,18 @@ at::Tensor best_scales(const at::Tensor& w_RI, int bits, const GroupedStatistics
 
 }  // namespace
 
-QTensor scale_search(const at::Tensor& w_OI, int bits, const GroupedStatistics& input,
+QTensor scale_search(const TargetWeight& weight, int bits, const GroupedStatistics& input,
                      const ScaleSearchOptions& options) {
-  check_weight(w_OI);
-  check_statistics(input, w_OI.size(1));
+  check_weight(weight.value());
+  check_statistics(input, weight.features());
   const at::Tensor weights_I = second_moments(input);
   GroupedStatistics factors = input;
   for (InputStatistics& group : factors) {
     group.hessian_II = as_factor(group.hessian_II, options.products);  // for many products
   }
-  QTensor whole{at::empty(w_OI.sizes(), w_OI.options().dtype(at::kChar)),
-                at::empty({w_OI.size(0)}, w_OI.options().dtype(at::kFloat)), bits};
-  for_slabs(w_OI, /*scales=*/1, [&](const auto& slab) {
-    const at::Tensor wide_RI = slab(w_OI).to(at::kFloat);
-    const at::Tensor scales_R = best_scales(wide_RI, bits, factors, weights_I, options);
-    slab(whole.scales_O).copy_(scales_R);
-    slab(whole.codes_OI).copy_(quantize_weight(wide_RI, bits, scales_R).codes_OI);
+  return quantize_slabs(weight, bits, [&](const at::Tensor& w_RI, const Slab& /*slab*/) {
+    return best_scales(w_RI, bits, factors, weights_I, options);
   });
-  return whole;
 }
 
 }  // namespace blockptq

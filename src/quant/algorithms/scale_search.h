@@ -12,6 +12,7 @@
 
 #include "quant/algorithms/algorithm.h"
 #include "quant/qtensor.h"
+#include "quant/target_weight.h"
 
 namespace blockptq {
 
@@ -29,7 +30,7 @@ at::Tensor search_scales(const at::Tensor& w_OI, int bits, const at::Tensor& wei
                          int64_t steps, double smallest);
 
 /// Per channel never worse than nearest() by diag(H) or, with `exact`, by H.
-QTensor scale_search(const at::Tensor& w_OI, int bits, const GroupedStatistics& input,
+QTensor scale_search(const TargetWeight& weight, int bits, const GroupedStatistics& input,
                      const ScaleSearchOptions& options);
 
 }  // namespace blockptq

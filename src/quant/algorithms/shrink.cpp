@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -10,11 +11,17 @@
 namespace blockptq {
 namespace {
 
-at::Tensor add_scaled(at::Tensor&& sums_II, const at::Tensor& more_II, double factor) {
-  if (!more_II.defined()) {
-    return std::move(sums_II);
+/// A part of the rows at a time: what is added may be of another type.
+at::Tensor add_scaled(at::Tensor sums_II, const at::Tensor& more_II, double factor) {
+  constexpr int64_t kRows = 512;
+  if (more_II.defined() && !sums_II.defined()) {
+    sums_II = at::zeros(more_II.sizes(), more_II.options().dtype(at::kFloat));
   }
-  return sums_II.defined() ? std::move(sums_II.add_(more_II, factor)) : more_II * factor;
+  for (int64_t row = 0; more_II.defined() && row < more_II.size(0); row += kRows) {
+    const int64_t count = std::min(kRows, more_II.size(0) - row);
+    sums_II.narrow(0, row, count).add_(more_II.narrow(0, row, count).to(at::kFloat), factor);
+  }
+  return sums_II;
 }
 
 }  // namespace

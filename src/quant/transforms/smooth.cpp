@@ -19,6 +19,13 @@ at::Tensor fold_into_rows(const at::Tensor& w, const at::Tensor& factors_O) {
   return (w.to(at::kFloat) / divisors).to(w.scalar_type());
 }
 
+FoldedFactors combined(const FoldedFactors& a, const FoldedFactors& b) {
+  const auto product = [](const at::Tensor& x, const at::Tensor& y) {
+    return x.defined() && y.defined() ? x * y : x.defined() ? x : y;
+  };
+  return {product(a.rows_O, b.rows_O), product(a.columns_I, b.columns_I)};
+}
+
 at::Tensor fold(at::Tensor w_OI, const FoldedFactors& factors) {
   if (factors.rows_O.defined()) {
     w_OI = fold_into_rows(w_OI, factors.rows_O);

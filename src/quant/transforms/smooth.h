@@ -30,6 +30,9 @@ struct FoldedFactors {
   bool defined() const { return rows_O.defined() || columns_I.defined(); }
 };
 
+/// One and the other.
+FoldedFactors combined(const FoldedFactors& a, const FoldedFactors& b);
+
 /// `w_OI` with them.
 at::Tensor fold(at::Tensor w_OI, const FoldedFactors& factors);
 

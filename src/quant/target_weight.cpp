@@ -1,0 +1,15 @@
+#include "quant/target_weight.h"
+
+#include <ATen/ATen.h>
+
+namespace blockptq {
+
+at::Tensor TargetWeight::narrow(int64_t row, int64_t count) const {
+  FoldedFactors factors = folded_;
+  if (factors.rows_O.defined()) {
+    factors.rows_O = factors.rows_O.narrow(0, row, count);
+  }
+  return fold(value_OI_.narrow(0, row, count).to(at::kFloat), factors);
+}
+
+}  // namespace blockptq
