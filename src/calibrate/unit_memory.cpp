@@ -26,7 +26,6 @@ struct InputGroup {
 /// The weights of a piece: those in front (of the latent, of attention, or gate and up), and the
 /// last one (o_proj or down_proj), which alone sees its input.
 struct PieceWeights {
-  int64_t parameters = 0;
   int64_t quantized = 0;
   std::map<std::pair<bool, int64_t>, InputGroup> groups;
 
@@ -37,7 +36,6 @@ struct PieceWeights {
         continue;
       }
       const int64_t elements = tensor.shape[0] * tensor.shape[1];
-      parameters += elements;
       const LinearScheme scheme = options.recipe.linear(tensor.role, tensor.name);
       if (scheme.weight_bits == kFloatBits) {
         continue;
@@ -96,51 +94,53 @@ UnitMemory attention_memory(const PieceWeights& weights, const PassShape& shape,
     widest = std::max(widest, group.features);
   }
   const int64_t codes = weights.quantized;
-  const int64_t copy = weights.parameters * shape.element_bytes;
   UnitMemory most;
-  raise(most, sums, copy + temporary + observed_bytes(shape.seq_len, widest));
+  raise(most, sums, temporary + observed_bytes(shape.seq_len, widest));
   raise(most, sums, codes + rounding);
-  raise(most, 0, 2 * codes + copy + temporary);  // plain rounding too
+  raise(most, 0, 2 * codes + temporary);  // plain rounding too
   return most;
 }
 
-/// Tokens that the refinement of the MLP in `piece` works on.
-int64_t refined_tokens(const PieceSpec& piece, const CalibrationOptions& options) {
+/// What the refinement of an MLP works on.
+struct Refined {
+  int64_t tokens = 0;
+  bool weights = false;  ///< whole ones in fp32
+};
+
+Refined refined(const PieceSpec& piece, const CalibrationOptions& options) {
   const ModelTensor& first = piece.tensors.front().spec;
   const Refinement refinement =
       refinement_of(options.recipe.linear(first.role, first.name), options.default_refinement);
   if (const auto* clips = std::get_if<ClipLearnerOptions>(&refinement)) {
-    return clips->max_tokens;
+    return {clips->max_tokens, false};
   }
   const auto* rounding = std::get_if<RoundLearnerOptions>(&refinement);
-  return rounding == nullptr ? 0 : rounding->max_tokens;
+  return rounding == nullptr ? Refined() : Refined{rounding->max_tokens, true};
 }
 
-/// What the block keeps of the inputs of all its experts comes on top of an expert's. `kept`: the
-/// tokens that a refinement holds.
-UnitMemory mlp_memory(const PieceWeights& weights, const CalibrationOptions& options,
-                      const PassShape& shape, int64_t temporary, int64_t tokens, int64_t kept,
-                      bool expert) {
+/// What the block keeps of the inputs of all its experts comes on top of an expert's. `kept`: what
+/// a refinement holds.
+UnitMemory mlp_memory(const PieceWeights& weights, const PassShape& shape, int64_t temporary,
+                      int64_t tokens, const Refined& kept, bool expert) {
   const int64_t codes = weights.quantized;
-  const int64_t copy = weights.parameters * shape.element_bytes;
-  const bool smooth = options.recipe.transforms().smooth != Smoothing::none;
-  const int64_t target = smooth ? kFloat * weights.quantized : 0;
   int64_t block = 0;
   int64_t widest = 0;
   UnitMemory most;
   for (const auto& [key, group] : weights.groups) {
     const bool first = !key.first;
     widest = std::max(widest, group.features);
-    block += expert && first ? group.matrices() : 0;
+    if (expert && first) {  // its cross sums are of the compute type
+      block += group.matrices() / 2 * (kFloat + shape.element_bytes) / kFloat;
+    }
     raise(most, block + group.matrices(),
-          codes + target + (first ? 0 : 2 * copy * 2 / 3) + temporary +
-              observed_bytes(tokens, group.features));
-    raise(most, block + group.matrices(), codes + target + rounding_bytes(group));
+          (first ? 0 : codes) + temporary + observed_bytes(tokens, group.features));
+    raise(most, block + group.matrices(), codes + rounding_bytes(group));
   }
-  raise(most, block, codes + target + 2 * copy + temporary);
-  if (kept > 0) {  // tokens in fp32, and weights under other codes
+  raise(most, block, 2 * codes + temporary);
+  if (kept.tokens > 0) {
     raise(most, block,
-          codes + target + copy + kFloat * weights.quantized + observed_bytes(kept, widest));
+          codes + (kept.weights ? kFloat * weights.quantized : 0) +
+              observed_bytes(kept.tokens, widest));
   }
   return most;
 }
@@ -153,8 +153,9 @@ UnitMemory unit_memory(const PieceSpec& piece, const CalibrationOptions& options
   const int64_t temporary = temporary_bytes(piece, shape);
   const int64_t observed = std::min(observed_tokens, shape.slice_tokens);
   const auto mlp = [&](bool expert) {
-    const int64_t kept = std::min(observed_tokens, refined_tokens(piece, options));
-    return mlp_memory(weights, options, shape, temporary, observed, kept, expert);
+    Refined kept = refined(piece, options);
+    kept.tokens = std::min(observed_tokens, kept.tokens);
+    return mlp_memory(weights, shape, temporary, observed, kept, expert);
   };
   switch (piece.tensors.front().spec.unit) {
     case Unit::attention:
