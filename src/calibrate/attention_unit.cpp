@@ -27,7 +27,8 @@ struct InputGroup {
 
 /// Groups weights by the inputs that were observed; those that were not used (an indexer that does
 /// not select) are left out.
-std::vector<InputGroup> group_by_input(const std::vector<Weight>& weights,
+std::vector<InputGroup> group_by_input(const CalibrationContext& context,
+                                       const std::vector<Weight>& weights,
                                        const RecordExec& record) {
   std::vector<InputGroup> groups;
   for (const Weight& weight : weights) {
@@ -39,9 +40,12 @@ std::vector<InputGroup> group_by_input(const std::vector<Weight>& weights,
     auto group = std::find_if(groups.begin(), groups.end(),
                               [&](const InputGroup& other) { return other.data == data; });
     if (group == groups.end()) {
-      group = groups.insert(group, InputGroup{data, {}, {}});
+      group = groups.insert(group, InputGroup{data, {}, {true, false}});
     }
     group->weights.push_back(weight);
+  }
+  for (InputGroup& group : groups) {
+    group.sum = StatisticsSum(/*hessian=*/true, needs_cross_sums(context, group.weights));
   }
   return groups;
 }
@@ -60,7 +64,7 @@ std::vector<InputGroup> observe(const CalibrationContext& context, const FakeQua
     outputs.float_LD.push_back(exact.forward(float_record, sequences.float_LD(c)));
     unrounded.forward(quant_record, sequences.quant_LD(c));
     if (groups.empty()) {
-      groups = group_by_input(targets, quant_record);
+      groups = group_by_input(context, targets, quant_record);
     }
     for (InputGroup& group : groups) {
       const std::string& name = group.weights.front().name;

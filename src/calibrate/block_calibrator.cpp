@@ -131,7 +131,9 @@ GroupedStatistics BlockCalibrator::block_statistics(const std::vector<FeedForwar
   const Site site{SiteKind::linear_input, name, role};
   const double eps = model_.spec().rms_norm_eps;
   const int second = std::min(1, ranks_.size() - 1);
-  StatisticsSum sum(ranks_.rank() == 0, ranks_.rank() == second);
+  bool cross = expert != nullptr && needs_cross_sums(context_, {expert->gate, expert->up});
+  broadcast(ranks_, Channel::states, &cross, sizeof(cross), 0);
+  StatisticsSum sum(ranks_.rank() == 0, cross && ranks_.rank() == second);
   int64_t tokens = 0;
   for (const TokenRows& row : all_rows(texts, slice_tokens_)) {
     const FeedForwardText& text = texts[row.text];
@@ -158,8 +160,10 @@ GroupedStatistics BlockCalibrator::block_statistics(const std::vector<FeedForwar
       broadcast_states(ranks_, own_JJ, root);
     };
     take(result[g].hessian_II, 0);
-    take(result[g].cross_II, second);
-    result[g].cross_II = as_factor(result[g].cross_II, context_.type);  // stays for the whole block
+    if (cross) {
+      take(result[g].cross_II, second);
+      result[g].cross_II = as_factor(result[g].cross_II, context_.type);  // kept for the whole block
+    }
     result[g].tokens = tokens;
   }
   return result;

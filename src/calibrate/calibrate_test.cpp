@@ -31,7 +31,7 @@ TEST(Statistics, SumsAreThoseOfTheDefinition) {
   const at::Tensor x = at::randn({5, 3});
   const at::Tensor y = at::randn({5, 3});
   const at::Tensor g = at::tensor({0.5F, 0.F, 2.F, 1.F, 0.25F});
-  StatisticsSum sum;
+  StatisticsSum sum(/*hessian=*/true, /*cross=*/true);
   sum.add(x.slice(0, 0, 2), y.slice(0, 0, 2), g.slice(0, 0, 2));
   sum.add(x.slice(0, 2), y.slice(0, 2), g.slice(0, 2));
   at::Tensor h = at::zeros({3, 3});
@@ -54,7 +54,7 @@ TEST(Statistics, WhatChanceGivesIsNoCorrection) {
   at::manual_seed(3);
   const at::Tensor x = at::randn({400, 40});
   const auto cross_norm = [&](const at::Tensor& other) {
-    StatisticsSum sum;
+    StatisticsSum sum(/*hessian=*/true, /*cross=*/true);
     sum.add(other, x, {});
     return sum.take().front().cross_II.norm().item<double>();
   };
@@ -66,9 +66,9 @@ TEST(Statistics, WhatChanceGivesIsNoCorrection) {
 TEST(Statistics, WideInputsAreTakenInGroups) {
   EXPECT_THAT(feature_groups(8192), testing::ElementsAre(8192));
   EXPECT_THAT(feature_groups(8193), testing::ElementsAre(2048, 2048, 2048, 2048, 1));
-  EXPECT_EQ(statistics_bytes(9000), 4 * 2 * (4 * 2048 * 2048 + 808 * 808));
+  EXPECT_EQ(statistics_bytes(9000), 4 * (4 * 2048 * 2048 + 808 * 808));
   const at::Tensor x = at::randn({3, 8200});
-  StatisticsSum sum;
+  StatisticsSum sum(/*hessian=*/true, /*cross=*/true);
   sum.add(x, 0.5 * x, {});
   const GroupedStatistics result = sum.take();
   ASSERT_EQ(result.size(), 5U);

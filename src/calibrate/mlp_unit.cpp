@@ -174,9 +174,10 @@ at::Tensor smooth_hidden(const CalibrationContext& context, const FakeQuantExec&
 }
 
 /// Sums over what enters gate and up.
-GroupedStatistics input_statistics(const FakeQuantExec& quant_exec, const nn::Mlp& mlp,
+GroupedStatistics input_statistics(const CalibrationContext& context,
+                                   const FakeQuantExec& quant_exec, const nn::Mlp& mlp,
                                    const at::Tensor& factors_D, const TokenSource& tokens) {
-  StatisticsSum input;
+  StatisticsSum input(/*hessian=*/true, needs_cross_sums(context, {mlp.gate, mlp.up}));
   for_calibration(tokens, [&](const TokenSlice& slice) {
     const Activation x = quant_exec.input(Site::before(mlp.gate), slice.quant_TD);
     input.add(divided(slice.float_TD, factors_D), x.value, slice.weight_T);
@@ -193,7 +194,7 @@ GroupedStatistics hidden_statistics(const CalibrationContext& context,
   const nn::Mlp half{quantized_weight(context, mlp.gate, result),
                      quantized_weight(context, mlp.up, result),
                      {mlp.down.name, mlp.down.role, {}}};  // is not run
-  StatisticsSum hidden;
+  StatisticsSum hidden(/*hessian=*/true, needs_cross_sums(context, {mlp.down}));
   for_calibration(tokens, [&](const TokenSlice& slice) {
     hidden.add(divided(mlp.hidden(context.float_exec, slice.float_TD).value, factors_I),
                half.hidden(quant_exec, slice.quant_TD).value, slice.weight_T);
@@ -249,7 +250,7 @@ UnitResult calibrate_mlp(const CalibrationContext& context, const FakeQuantExec&
   if (factors_I.defined()) {
     result.targets = hidden_targets(mlp, result.targets, factors_I);
   }
-  GroupedStatistics input = input_statistics(quant_exec, mlp, factors_D, tokens);
+  GroupedStatistics input = input_statistics(context, quant_exec, mlp, factors_D, tokens);
   choose_codes(context, {mlp.gate, mlp.up},
                block == nullptr ? std::move(input) : shrink(std::move(input), *block, kShrink),
                result);

@@ -30,7 +30,7 @@ std::vector<int64_t> feature_groups(int64_t features) {
 int64_t statistics_bytes(int64_t features) {
   int64_t elements = 0;
   for (const int64_t group : feature_groups(features)) {
-    elements += 2 * group * group;
+    elements += group * group;
   }
   return elements * static_cast<int64_t>(sizeof(float));
 }

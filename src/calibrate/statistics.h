@@ -18,13 +18,12 @@ namespace blockptq {
 /// with its cube, and neighbours (the values of a head, of the next ones) have most in common.
 std::vector<int64_t> feature_groups(int64_t features);
 
-/// Of H and C.
+/// Of H, or of C.
 int64_t statistics_bytes(int64_t features);
 
 class StatisticsSum {
  public:
-  StatisticsSum() = default;
-  /// Of one of the matrices, or of none.
+  /// Of both matrices, of one or of none.
   StatisticsSum(bool hessian, bool cross) : hessian_(hessian), cross_(cross) {}
 
   /// float_TI: the input of the float model; quant_TI: that of the quantized model; weight_T: fp32
@@ -40,8 +39,8 @@ class StatisticsSum {
   GroupedStatistics take();
 
  private:
-  bool hessian_ = true;
-  bool cross_ = true;
+  bool hessian_;
+  bool cross_;
   GroupedStatistics sums_;      ///< none before the first tokens
   std::vector<double> chance_;  ///< n of each group
 };

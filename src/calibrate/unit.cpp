@@ -22,6 +22,11 @@ Algorithm algorithm_of(const Json& rule, at::ScalarType type) {
   return make_algorithm(view.at("name").string(), JsonView(options, "recipe", "algorithm"), type);
 }
 
+/// The rule of the algorithm of a linear.
+const Json& rule_of(const CalibrationContext& context, const LinearScheme& scheme) {
+  return scheme.algorithm.is_null() ? context.default_algorithm : scheme.algorithm;
+}
+
 const TargetWeight& target_of(const Weight& weight, UnitResult& result) {
   return result.targets.try_emplace(weight.name, weight.value).first->second;
 }
@@ -67,6 +72,14 @@ at::Tensor as_written(const CalibrationContext& context, const Weight& tensor) {
   return type ? tensor.value.to(torch_type(*type)).to(tensor.value.scalar_type()) : tensor.value;
 }
 
+bool needs_cross_sums(const CalibrationContext& context, const std::vector<Weight>& weights) {
+  return std::ranges::any_of(weights, [&](const Weight& weight) {
+    const LinearScheme scheme = context.recipe.linear(weight.role, weight.name);
+    return scheme.weight_bits != kFloatBits &&
+           uses_cross_sums(rule_of(context, scheme).value("name", ""));
+  });
+}
+
 void choose_codes(const CalibrationContext& context, const std::vector<Weight>& weights,
                   GroupedStatistics input, UnitResult& result) {
   // Weights with the same bits and algorithm are chosen together: they share the factor of H.
@@ -74,8 +87,7 @@ void choose_codes(const CalibrationContext& context, const std::vector<Weight>& 
   for (const Weight& weight : weights) {
     const LinearScheme scheme = context.recipe.linear(weight.role, weight.name);
     if (scheme.weight_bits != kFloatBits) {
-      const Json& rule = scheme.algorithm.is_null() ? context.default_algorithm : scheme.algorithm;
-      groups[{scheme.weight_bits, rule.dump()}].push_back(&weight);
+      groups[{scheme.weight_bits, rule_of(context, scheme).dump()}].push_back(&weight);
     }
   }
   size_t left = groups.size();

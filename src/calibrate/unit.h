@@ -78,6 +78,9 @@ void keep_rotated(const CalibrationContext& context, const std::vector<Weight>& 
 /// in floating point.
 at::Tensor as_written(const CalibrationContext& context, const Weight& tensor);
 
+/// Whether the integers of any of `weights` come from cross sums too.
+bool needs_cross_sums(const CalibrationContext& context, const std::vector<Weight>& weights);
+
 /// Integers for `weights`, which see the same input, from their targets in `result`; none for
 /// weights that the recipe leaves in floating point. Statistics that were moved in are freed as
 /// soon as they are used.

@@ -6,6 +6,7 @@
 
 #include "calibrate/refinement.h"
 #include "calibrate/statistics.h"
+#include "quant/algorithms/algorithms.h"
 
 namespace blockptq {
 namespace {
@@ -19,8 +20,8 @@ struct InputGroup {
   int64_t weights = 0;
   bool second_order = false;
 
-  /// H and C; then H in the order of rounding and its factor.
-  int64_t matrices() const { return statistics_bytes(features); }
+  /// H, and C where it is used; then H in the order of rounding and its factor.
+  int64_t matrices() const { return (second_order ? 2 : 1) * statistics_bytes(features); }
 };
 
 /// The weights of a piece: those in front (of the latent, of attention, or gate and up), and the
@@ -47,7 +48,7 @@ struct PieceWeights {
       group.features = tensor.shape[1];
       group.channels += tensor.shape[0];
       group.weights += 1;
-      group.second_order = group.second_order || rule.value("name", "") == "gptq";
+      group.second_order = group.second_order || uses_cross_sums(rule.value("name", ""));
     }
   }
 };
@@ -61,7 +62,7 @@ int64_t rounding_bytes(const InputGroup& group) {
   constexpr int64_t kLeast = 64;  // channels
   const int64_t elements = group.channels * group.features;
   if (!group.second_order) {
-    return group.matrices() / 4 + elements + 4 * kFloat * std::min(kSlab, elements);
+    return group.matrices() / 2 + elements + 4 * kFloat * std::min(kSlab, elements);
   }
   const int64_t solved = kFloat * std::min(kSlab, elements);
   const int64_t together = std::max(kSlab, kScales * kLeast * group.features);
@@ -130,7 +131,8 @@ UnitMemory mlp_memory(const PieceWeights& weights, const PassShape& shape, int64
     const bool first = !key.first;
     widest = std::max(widest, group.features);
     if (expert && first) {  // its cross sums are of the compute type
-      block += group.matrices() / 2 * (kFloat + shape.element_bytes) / kFloat;
+      const int64_t one = statistics_bytes(group.features);
+      block += group.second_order ? one + one * shape.element_bytes / kFloat : one;
     }
     raise(most, block + group.matrices(),
           (first ? 0 : codes) + temporary + observed_bytes(tokens, group.features));

@@ -60,16 +60,28 @@ Algorithm make_gptq(OptionReader& options, at::ScalarType products) {
 
 struct Row {
   std::string_view name;
+  bool cross_sums;
   Algorithm (*make)(OptionReader& options, at::ScalarType products);
 };
 
 constexpr std::array kAlgorithms{
-    Row{"nearest", &make_nearest},
-    Row{"scale_search", &make_scale_search},
-    Row{"gptq", &make_gptq},
+    Row{"nearest", false, &make_nearest},
+    Row{"scale_search", false, &make_scale_search},
+    Row{"gptq", true, &make_gptq},
 };
 
+const Row* find_row(std::string_view name) {
+  const auto* row =
+      std::ranges::find_if(kAlgorithms, [&](const Row& candidate) { return candidate.name == name; });
+  return row == kAlgorithms.end() ? nullptr : row;
+}
+
 }  // namespace
+
+bool uses_cross_sums(std::string_view name) {
+  const Row* row = find_row(name);
+  return row != nullptr && row->cross_sums;
+}
 
 std::string algorithm_names() {
   std::string names;
@@ -80,9 +92,8 @@ std::string algorithm_names() {
 }
 
 Algorithm make_algorithm(std::string_view name, const JsonView& options, at::ScalarType products) {
-  const auto* row = std::find_if(kAlgorithms.begin(), kAlgorithms.end(),
-                                 [&](const Row& candidate) { return candidate.name == name; });
-  check(row != kAlgorithms.end(), "{}: unknown algorithm '{}', expected one of: {}",
+  const Row* row = find_row(name);
+  check(row != nullptr, "{}: unknown algorithm '{}', expected one of: {}",
         options.where(), name, algorithm_names());
   OptionReader reader(options);
   Algorithm algorithm = row->make(reader, products);

@@ -16,6 +16,9 @@ namespace blockptq {
 Algorithm make_algorithm(std::string_view name, const JsonView& options,
                          at::ScalarType products = at::kFloat);
 
+/// Whether the algorithm `name` reads the cross sums of its statistics.
+bool uses_cross_sums(std::string_view name);
+
 /// The names that make_algorithm() knows, "a, b, c".
 std::string algorithm_names();
 
