@@ -139,9 +139,8 @@ at::Tensor balance_factors(const BalancedInput& input, const std::vector<Balance
   const at::Tensor reader_energy_I = at::zeros_like(input_energy_I);
   for (const BalancedReader& reader : readers) {
     const TargetWeight weight(reader.w_OI);
-    for_slabs(reader.w_OI, /*scales=*/1, [&](const Slab& slab) {
-      reader_energy_I.add_(slab(weight).square().sum(0));
-    });
+    for_slabs(reader.w_OI, /*scales=*/1,
+              [&](const Slab& slab) { reader_energy_I.add_(slab(weight).square().sum(0)); });
   }
   std::vector<Term> terms;
   if (input.bits != kFloatBits) {

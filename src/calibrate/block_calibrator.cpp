@@ -162,7 +162,8 @@ GroupedStatistics BlockCalibrator::block_statistics(const std::vector<FeedForwar
     take(result[g].hessian_II, 0);
     if (cross) {
       take(result[g].cross_II, second);
-      result[g].cross_II = as_factor(result[g].cross_II, context_.type);  // kept for the whole block
+      result[g].cross_II =
+          as_factor(result[g].cross_II, context_.type);  // kept for the whole block
     }
     result[g].tokens = tokens;
   }

@@ -152,8 +152,7 @@ TEST(MlpUnit, WithoutTokensRoundsPlainlyAndSaysSo) {
   const UnitResult result =
       calibrate_mlp(context, FakeQuantExec(recipe), mlp, {}, TokenSource{0, nullptr}, nullptr);
   EXPECT_EQ(result.report.fallback, "no tokens");
-  for (const auto& [name, codes] :
-       plain_rounding(context, {mlp.gate, mlp.up, mlp.down}).weights) {
+  for (const auto& [name, codes] : plain_rounding(context, {mlp.gate, mlp.up, mlp.down}).weights) {
     EXPECT_TRUE(at::equal(result.weights.at(name).codes_OI, codes.codes_OI));
   }
 }

@@ -98,7 +98,8 @@ CalibrationPlan plan_calibration(const Checkpoint& checkpoint, const Model& mode
                                  const std::vector<CalibrationText>& texts,
                                  const CalibrationOptions& options) {
   const Route route = calibration_route(model, options, texts);
-  const auto pieces = calibration_pieces(model, route, options.type, texts.front().dump.has_value());
+  const auto pieces =
+      calibration_pieces(model, route, options.type, texts.front().dump.has_value());
   const PieceLoader loader(checkpoint, options.type, options.device);
   const auto element_bytes = static_cast<int64_t>(at::elementSize(options.type));
   PassShape shape{.slice_tokens = expert_slice_tokens(model.spec(), kCalibrationWorkspace),

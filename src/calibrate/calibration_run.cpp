@@ -334,7 +334,8 @@ CalibrationResult CalibrationRun::run() {
   PieceLoader loader(checkpoint_, options_.type, options_.device,
                      rotation_ ? std::optional(rotation_->transform()) : std::nullopt, {}, ranks_);
   const bool from_dump = texts_.front().dump.has_value();
-  const std::vector<PieceSpec> pieces = calibration_pieces(model_, route_, options_.type, from_dump);
+  const std::vector<PieceSpec> pieces =
+      calibration_pieces(model_, route_, options_.type, from_dump);
   estimate_.emplace(pieces, options_.recipe, token_count(texts_), model_.spec().expert_share);
   PieceStream stream(loader, own_pieces(pieces), kNoneAhead);
   const AbandonOnError abandon_on_error(ranks_);

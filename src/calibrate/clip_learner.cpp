@@ -37,8 +37,7 @@ class Learner {
   void learn_up() {
     const at::Tensor gate_TI = at::silu(product(tokens_.x_TD, mlp_.gate));
     learn(mlp_.up, [&](const at::Tensor& w_RD, const Channels& channels) {
-      return errors(at::linear(tokens_.x_TD, w_RD).mul_(channels(gate_TI)),
-                    channels(tokens_.h_TI));
+      return errors(at::linear(tokens_.x_TD, w_RD).mul_(channels(gate_TI)), channels(tokens_.h_TI));
     });
   }
   void learn_down() {
@@ -150,7 +149,8 @@ at::Tensor best_input_clip(const std::vector<double>& errors, int bits) {
 void learn_clips(const CalibrationContext& context, const FakeQuantExec& quant_exec,
                  const nn::Mlp& mlp, const TokenSource& tokens, const ClipLearnerOptions& options,
                  UnitResult& result) {
-  const auto gathered = gather_tokens(context, quant_exec, mlp, result.targets, tokens, options.max_tokens);
+  const auto gathered =
+      gather_tokens(context, quant_exec, mlp, result.targets, tokens, options.max_tokens);
   if (!gathered) {
     return;
   }

@@ -32,8 +32,8 @@ std::vector<double> tried_input_factors(int bits);
 /// tried_input_factors(bits).
 at::Tensor best_input_clip(const std::vector<double>& errors, int bits);
 
-/// Improves `result` (the integers of gate, up and down) in place. Leaves a unit with too few tokens
-/// as it is.
+/// Improves `result` (the integers of gate, up and down) in place. Leaves a unit with too few
+/// tokens as it is.
 void learn_clips(const CalibrationContext& context, const FakeQuantExec& quant_exec,
                  const nn::Mlp& mlp, const TokenSource& tokens, const ClipLearnerOptions& options,
                  UnitResult& result);

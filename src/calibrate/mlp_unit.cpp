@@ -79,8 +79,8 @@ class Trial {
       const at::Tensor x_TD = some(slice.quant_TD);
       const Activation hidden = mlp.hidden(
           context.float_exec, factors_D.defined() ? fold_into_columns(x_TD, factors_D) : x_TD);
-      slices_.push_back({x_TD, hidden.value, context.float_exec.linear(mlp.down, hidden),
-                         some(slice.weight_T)});
+      slices_.push_back(
+          {x_TD, hidden.value, context.float_exec.linear(mlp.down, hidden), some(slice.weight_T)});
     });
   }
 
@@ -223,8 +223,8 @@ at::Tensor smooth_input(const CalibrationContext& context, const FakeQuantExec& 
 }
 
 UnitResult calibrate_mlp(const CalibrationContext& context, const FakeQuantExec& quant_exec,
-                         const nn::Mlp& mlp, const at::Tensor& factors_D,
-                         const TokenSource& tokens, const GroupedStatistics* block) {
+                         const nn::Mlp& mlp, const at::Tensor& factors_D, const TokenSource& tokens,
+                         const GroupedStatistics* block) {
   const std::vector<Weight> weights{mlp.gate, mlp.up, mlp.down};
   const auto plain = [&] {
     UnitResult rounded = plain_rounding(context, weights, input_targets(mlp, factors_D));

@@ -17,7 +17,7 @@ namespace blockptq {
 /// Tokens that an MLP sees, normalised, in both models.
 struct TokenSlice {
   at::Tensor float_TD;
-  at::Tensor quant_TD;  ///< by the norm of the quantized model
+  at::Tensor quant_TD;    ///< by the norm of the quantized model
   at::Tensor weight_T;    ///< fp32 router weights in the quantized model; undefined: 1
   bool calibrate = true;  ///< false: held-out text, passes through only
 };
@@ -42,8 +42,8 @@ at::Tensor smooth_input(const CalibrationContext& context, const FakeQuantExec& 
 /// (undefined: 1). `block`: statistics of the input over all experts of the block, which help an
 /// expert that saw few tokens. Plain rounding is kept where the outcome is no better.
 UnitResult calibrate_mlp(const CalibrationContext& context, const FakeQuantExec& quant_exec,
-                         const nn::Mlp& mlp, const at::Tensor& factors_D,
-                         const TokenSource& tokens, const GroupedStatistics* block);
+                         const nn::Mlp& mlp, const at::Tensor& factors_D, const TokenSource& tokens,
+                         const GroupedStatistics* block);
 
 /// Runs both models' MLP over the tokens, the quantized one with what was found for it.
 void run_mlp(const CalibrationContext& context, const nn::Mlp& mlp, const UnitResult& result,

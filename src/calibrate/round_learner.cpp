@@ -169,8 +169,8 @@ void RoundLearner::learn(const Weight& weight, at::Tensor& output_IT) {
 void learn_rounding(const CalibrationContext& context, const FakeQuantExec& quant_exec,
                     const nn::Mlp& mlp, const TokenSource& tokens,
                     const RoundLearnerOptions& options, UnitResult& result) {
-  if (const auto gathered = gather_tokens(context, quant_exec, mlp, result.targets, tokens,
-                                          options.max_tokens)) {
+  if (const auto gathered =
+          gather_tokens(context, quant_exec, mlp, result.targets, tokens, options.max_tokens)) {
     RoundLearner(mlp, *gathered, options, result).learn();
   }
 }

@@ -128,7 +128,6 @@ UnitResult plain_rounding(const CalibrationContext& context, const std::vector<W
   return result;
 }
 
-
 bool keep_better(double loss_before, double loss_after, const std::function<UnitResult()>& plain,
                  UnitResult& result) {
   const bool worse = loss_after > loss_before;

@@ -45,12 +45,12 @@ bool UnitSource::transformed(const PlannedTensor& tensor) const {
 }
 
 FoldedFactors UnitSource::folded(const PlannedTensor& tensor) const {
-  return learned_factors(tensor.tensor.name, tensor.tensor.shape,
-                         [&](const std::string& name) -> std::optional<at::Tensor> {
-                           const SafetensorsFile* file = file_with(name);
-                           return file == nullptr ? std::nullopt
-                                                  : std::optional(read_tensor(*file, file->at(name)));
-                         });
+  return learned_factors(
+      tensor.tensor.name, tensor.tensor.shape,
+      [&](const std::string& name) -> std::optional<at::Tensor> {
+        const SafetensorsFile* file = file_with(name);
+        return file == nullptr ? std::nullopt : std::optional(read_tensor(*file, file->at(name)));
+      });
 }
 
 void UnitSource::values(const PlannedTensor& tensor, int64_t row_begin, int64_t row_end,

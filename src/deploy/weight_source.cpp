@@ -103,8 +103,8 @@ void LearnedSource::codes(const PlannedTensor& tensor, const TakeRows& take) {
       unfolded_values(tensor, row, std::min(row + portion, w_OI.size(0)), out + row * cols);
     }
   });
-  take_all(parameters_.quantize(tensor.tensor.block, tensor.tensor.name,
-                                {w_OI, folded(tensor)}, tensor.tensor.weight_bits),
+  take_all(parameters_.quantize(tensor.tensor.block, tensor.tensor.name, {w_OI, folded(tensor)},
+                                tensor.tensor.weight_bits),
            take);
 }
 

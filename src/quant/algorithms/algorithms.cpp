@@ -71,8 +71,8 @@ constexpr std::array kAlgorithms{
 };
 
 const Row* find_row(std::string_view name) {
-  const auto* row =
-      std::ranges::find_if(kAlgorithms, [&](const Row& candidate) { return candidate.name == name; });
+  const auto* row = std::ranges::find_if(
+      kAlgorithms, [&](const Row& candidate) { return candidate.name == name; });
   return row == kAlgorithms.end() ? nullptr : row;
 }
 
@@ -93,8 +93,8 @@ std::string algorithm_names() {
 
 Algorithm make_algorithm(std::string_view name, const JsonView& options, at::ScalarType products) {
   const Row* row = find_row(name);
-  check(row != nullptr, "{}: unknown algorithm '{}', expected one of: {}",
-        options.where(), name, algorithm_names());
+  check(row != nullptr, "{}: unknown algorithm '{}', expected one of: {}", options.where(), name,
+        algorithm_names());
   OptionReader reader(options);
   Algorithm algorithm = row->make(reader, products);
   reader.finish();

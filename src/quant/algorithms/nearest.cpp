@@ -15,9 +15,8 @@ QTensor nearest(const TargetWeight& weight, int bits) {
 }
 
 QTensor nearest(const TargetWeight& weight, int bits, const at::Tensor& scales_O) {
-  return quantize_slabs(weight, bits, [&](const at::Tensor& /*w_RI*/, const Slab& slab) {
-    return slab(scales_O);
-  });
+  return quantize_slabs(
+      weight, bits, [&](const at::Tensor& /*w_RI*/, const Slab& slab) { return slab(scales_O); });
 }
 
 }  // namespace blockptq
