@@ -15,6 +15,7 @@ namespace blockptq {
 namespace {
 
 constexpr int kBins = 32;
+constexpr int kMiddle = kBins / 2;
 constexpr float kRange = 1.25F;
 
 struct Sums {
@@ -31,7 +32,7 @@ struct Sums {
       error += static_cast<double>(difference) * difference;
       norm += static_cast<double>(w[i]) * w[i];
       // Clamped before the cast, a NaN to 0: what lies far beyond the grid fits no integer.
-      const float bin = std::min(std::max(0.0F, w[i] * to_bin + kBins / 2), kBins - 1.0F);
+      const float bin = std::min(std::max(0.0F, w[i] * to_bin + kMiddle), kBins - 1.0F);
       ++weights[static_cast<size_t>(bin)];
       ++codes[static_cast<size_t>((q[i] - first) >> shift)];
     }
@@ -73,8 +74,8 @@ Json summarize_weight(std::string_view name, const TargetWeight& weight, const Q
       total.add(part);
     });
   });
-  const std::vector<int64_t> code_histogram(
-      total.codes.begin(), total.codes.begin() + (q.bits <= 4 ? kBins / 2 : kBins));
+  const std::vector<int64_t> code_histogram(total.codes.begin(),
+                                            total.codes.begin() + (q.bits <= 4 ? kMiddle : kBins));
   return {{"name", name},
           {"bits", q.bits},
           {"relative_error", total.norm > 0 ? total.error / total.norm : 0},
