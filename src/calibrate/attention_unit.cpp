@@ -40,7 +40,7 @@ std::vector<InputGroup> group_by_input(const CalibrationContext& context,
     auto group = std::find_if(groups.begin(), groups.end(),
                               [&](const InputGroup& other) { return other.data == data; });
     if (group == groups.end()) {
-      group = groups.insert(group, InputGroup{data, {}, {true, false}});
+      group = groups.insert(group, InputGroup{data, {}, {}});
     }
     group->weights.push_back(weight);
   }

@@ -40,18 +40,8 @@ void for_calibration(const TokenSource& tokens, const std::function<void(const T
   }
 }
 
-/// Calibration tokens that the quantized model sends to the unit.
-int64_t seen_tokens(const TokenSource& tokens) {
-  int64_t seen = 0;
-  for_calibration(tokens, [&](const TokenSlice& slice) {
-    seen += slice.weight_T.defined() ? slice.weight_T.count_nonzero().item<int64_t>()
-                                     : slice.quant_TD.size(0);
-  });
-  return seen;
-}
-
-double loss(const CalibrationContext& context, const nn::Mlp& mlp, const UnitResult& result,
-            const TokenSource& tokens) {
+RelativeError error_of(const CalibrationContext& context, const nn::Mlp& mlp,
+                       const UnitResult& result, const TokenSource& tokens) {
   const nn::Mlp quantized = quantized_mlp(context, mlp, result);
   const FakeQuantExec quant_exec(context.recipe, input_factors(result));
   RelativeError error;
@@ -59,7 +49,7 @@ double loss(const CalibrationContext& context, const nn::Mlp& mlp, const UnitRes
     error.add(quantized.forward(quant_exec, slice.quant_TD),
               mlp.forward(context.float_exec, slice.float_TD), slice.weight_T);
   });
-  return error.value();
+  return error;
 }
 
 /// Some of a unit's tokens, with what the float model makes of them.
@@ -232,10 +222,12 @@ UnitResult calibrate_mlp(const CalibrationContext& context, const FakeQuantExec&
     return rounded;
   };
   UnitResult result = plain();
-  result.report.tokens = seen_tokens(tokens);
   if (result.weights.empty()) {
+    result.report.tokens = tokens.tokens;
     return result;
   }
+  const RelativeError before = error_of(context, mlp, result, tokens);
+  result.report.tokens = before.tokens();
   if (result.report.tokens == 0) {
     result.report.fallback = "no tokens";
     if (block != nullptr) {
@@ -244,7 +236,6 @@ UnitResult calibrate_mlp(const CalibrationContext& context, const FakeQuantExec&
     }
     return result;
   }
-  const double before = loss(context, mlp, result, tokens);
   result.weights.clear();
   const at::Tensor factors_I = smooth_hidden(context, quant_exec, mlp, factors_D, tokens);
   if (factors_I.defined()) {
@@ -259,7 +250,7 @@ UnitResult calibrate_mlp(const CalibrationContext& context, const FakeQuantExec&
   refine(context, quant_exec, mlp, tokens, result);
   keep_rotated(context, weights, result);
 
-  keep_better(before, loss(context, mlp, result, tokens), plain, result);
+  keep_better(before.value(), error_of(context, mlp, result, tokens).value(), plain, result);
   return result;
 }
 

@@ -23,6 +23,8 @@ int64_t statistics_bytes(int64_t features);
 
 class StatisticsSum {
  public:
+  /// Counts tokens only.
+  StatisticsSum() = default;
   /// Of both matrices, of one or of none.
   StatisticsSum(bool hessian, bool cross) : hessian_(hessian), cross_(cross) {}
 
@@ -39,8 +41,8 @@ class StatisticsSum {
   GroupedStatistics take();
 
  private:
-  bool hessian_;
-  bool cross_;
+  bool hessian_ = false;
+  bool cross_ = false;
   GroupedStatistics sums_;      ///< none before the first tokens
   std::vector<double> chance_;  ///< n of each group
 };

@@ -179,6 +179,7 @@ void RelativeError::add(const at::Tensor& y, const at::Tensor& reference,
     error_T.mul_(weight_T.square());
     norm_T.mul_(weight_T.square());
   }
+  tokens_ += weight_T.defined() ? weight_T.count_nonzero().item<int64_t>() : y.size(0);
   error_ += error_T.sum(at::kDouble).item<double>();
   norm_ += norm_T.sum(at::kDouble).item<double>();
 }

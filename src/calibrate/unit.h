@@ -115,10 +115,13 @@ class RelativeError {
   /// y, reference: [T, D]; weight_T: fp32 or undefined.
   void add(const at::Tensor& y, const at::Tensor& reference, const at::Tensor& weight_T);
   double value() const { return norm_ > 0 ? error_ / norm_ : 0; }
+  /// Those whose weight is not 0.
+  int64_t tokens() const { return tokens_; }
 
  private:
   double error_ = 0;
   double norm_ = 0;
+  int64_t tokens_ = 0;
 };
 
 }  // namespace blockptq

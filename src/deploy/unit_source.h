@@ -13,8 +13,8 @@ namespace blockptq {
 /// One whole weight's codes are in memory at a time.
 class UnitSource final : public WeightSource {
  public:
-  /// `files`: with the codes of every weight that will be asked for, what is folded into
-  /// what stays in floating point, and what a rotation changed, but for the ends of a model with a
+  /// `files`: with the codes of every weight that will be asked for, what is folded into tensors
+  /// that stay in floating point, and what a rotation changed, but for the ends of a model with a
   /// rotated stream.
   UnitSource(const Checkpoint& checkpoint, const std::vector<std::filesystem::path>& files,
              const StreamRotation* rotation = nullptr);

@@ -1,6 +1,6 @@
 // What is to be rounded: a weight as it is stored (or the weight of a norm, [O]), with what
-// smoothing folds into it. It is made in
-// fp32 some channels at a time, so that no copy of a whole weight stands beside it.
+// smoothing folds into it. It is made in fp32 some channels at a time, so that no copy of a whole
+// weight stands beside it.
 //
 // Shapes: O output channels, I input features.
 #pragma once
