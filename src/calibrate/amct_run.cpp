@@ -14,7 +14,7 @@
 #include "base/error.h"
 #include "base/size.h"
 #include "base/system.h"
-#include "calibrate/shared_outputs.h"
+#include "calibrate/shared_work.h"
 #include "eval/evaluate.h"
 #include "eval/memory.h"
 #include "models/piece.h"
@@ -215,7 +215,7 @@ void AmctRun::run_attention(PieceStream& stream, int64_t block, const at::Tensor
       }
     }
     for (int64_t c = 0; c < states_CLD.size(0); ++c) {
-      broadcast_states(ranks_, states_CLD[c], static_cast<int>(c % ranks_.size()));
+      broadcast_tensor(ranks_, states_CLD[c], static_cast<int>(c % ranks_.size()));
     }
   }
   if (options_.mode != TrainMode::moe) {

@@ -9,69 +9,24 @@
 
 #include "base/system.h"
 #include "calibrate/clip_learner.h"
+#include "calibrate/observe.h"
 #include "calibrate/refinement.h"
 #include "calibrate/smoothing.h"
-#include "calibrate/statistics.h"
 #include "exec/record_exec.h"
 #include "nn/norm.h"
 
 namespace blockptq {
 namespace {
 
-/// Weights that see the same input, and the statistics of it.
-struct InputGroup {
-  const void* data = nullptr;  ///< of the input in the sequence that is running
-  std::vector<Weight> weights;
-  StatisticsSum sum;
-};
-
-/// Groups weights by the inputs that were observed; those that were not used (an indexer that does
-/// not select) are left out.
-std::vector<InputGroup> group_by_input(const CalibrationContext& context,
-                                       const std::vector<Weight>& weights,
-                                       const RecordExec& record) {
-  std::vector<InputGroup> groups;
-  for (const Weight& weight : weights) {
-    const auto input = record.inputs().find(weight.name);
-    if (input == record.inputs().end()) {
-      continue;
-    }
-    const void* data = input->second.const_data_ptr();
-    auto group = std::find_if(groups.begin(), groups.end(),
-                              [&](const InputGroup& other) { return other.data == data; });
-    if (group == groups.end()) {
-      group = groups.insert(group, InputGroup{data, {}, {}});
-    }
-    group->weights.push_back(weight);
-  }
-  for (InputGroup& group : groups) {
-    group.sum = StatisticsSum(/*hessian=*/true, needs_cross_sums(context, group.weights));
-  }
-  return groups;
-}
-
-/// Runs both models' attention in front of rounding, sums up what enters the linears of `targets`,
-/// and keeps the float model's outputs.
-std::vector<InputGroup> observe(const CalibrationContext& context, const FakeQuantExec& quant_exec,
-                                const NormedAttention& exact, const NormedAttention& unrounded,
-                                const SequenceSource& sequences, const std::vector<Weight>& targets,
-                                AttentionOutputs& outputs) {
-  RecordExec float_record(context.float_exec);
-  RecordExec quant_record(quant_exec);
-  std::vector<InputGroup> groups;
-  for (int64_t c = 0; c < sequences.sequences; ++c) {
+/// The error of all sequences, of which each rank does some.
+double shared_error(Ranks& ranks, int64_t sequences,
+                    const std::function<RelativeError(int64_t index)>& error_of) {
+  const auto sums = shared_sums(ranks, sequences, 2, [&](int64_t c) {
     check_stop();
-    outputs.float_LD.push_back(exact.forward(float_record, sequences.float_LD(c)));
-    unrounded.forward(quant_record, sequences.quant_LD(c));
-    if (groups.empty()) {
-      groups = group_by_input(context, targets, quant_record);
-    }
-    for (InputGroup& group : groups) {
-      const std::string& name = group.weights.front().name;
-      group.sum.add(float_record.inputs().at(name), quant_record.inputs().at(name), {});
-    }
-  }
-  return groups;
+    const RelativeError error = error_of(c);
+    return std::vector<double>{error.error(), error.norm()};
+  });
+  return sums[1] > 0 ? sums[0] / sums[1] : 0;
 }
 
 /// Some of the sequences, evenly spread.
@@ -126,13 +81,14 @@ at::Tensor NormedAttention::forward(const Exec& exec, const at::Tensor& states_L
 
 AttentionUnit::AttentionUnit(const CalibrationContext& context, const FakeQuantExec& quant_exec,
                              const Model& model, Piece piece, int64_t block,
-                             nn::AttentionOptions options)
+                             nn::AttentionOptions options, Ranks& ranks)
     : context_(context),
       quant_exec_(quant_exec),
       model_(model),
       piece_(std::move(piece)),
       block_(block),
-      options_(options) {}
+      options_(options),
+      ranks_(ranks) {}
 
 NormedAttention AttentionUnit::attention(const Piece& piece) const {
   return {model_, piece, block_, options_};
@@ -171,11 +127,11 @@ std::vector<AttentionUnit::Fold> AttentionUnit::smooth(const SequenceSource& seq
   const auto loss = [&] {
     const NormedAttention rounded =
         quantized_attention(plain_rounding(context_, quantized_weights()));
-    RelativeError error;
-    for (size_t i = 0; i < sample.states.size(); ++i) {
+    return shared_error(ranks_, static_cast<int64_t>(sample.states.size()), [&](int64_t i) {
+      RelativeError error;
       error.add(rounded.forward(quant_exec_, sample.states[i]), sample.outputs[i], {});
-    }
-    return error.value();
+      return error;
+    });
   };
   std::vector<Fold> folds;
   double least = loss();
@@ -211,7 +167,9 @@ at::Tensor AttentionUnit::balance(const ScalePoint& point, const at::Tensor& x_T
     input.bits = scheme.bits;
     input.group = scheme.group;
   }
-  return balance_factors(input, readers, point.columns_I);
+  return shared_vector(
+      ranks_, ranks_.rank() == 0 ? balance_factors(input, readers, point.columns_I) : at::Tensor(),
+      first.value.device());
 }
 
 UnitResult AttentionUnit::calibrate(const SequenceSource& sequences,
@@ -243,11 +201,14 @@ UnitResult AttentionUnit::calibrate(const SequenceSource& sequences,
 void AttentionUnit::choose(const SequenceSource& sequences, UnitResult& result,
                            AttentionOutputs& outputs) const {
   const std::vector<Weight> weights = quantized_weights();
-  std::vector<InputGroup> groups = observe(context_, quant_exec_, float_attention(),
-                                           unrounded_attention(), sequences, weights, outputs);
+  std::vector<InputGroup> groups =
+      observe(context_, quant_exec_, float_attention(), unrounded_attention(), sequences, weights,
+              outputs, ranks_);
   for (InputGroup& group : groups) {
-    result.report.tokens = group.sum.tokens();
-    choose_codes(context_, group.weights, group.sum.take(), result);
+    const at::Tensor& first_OI = group.weights.front().value;
+    GroupedStatistics input = group.sum.take(first_OI.size(1), first_OI.options());
+    result.report.tokens = input.front().tokens;
+    choose_codes(context_, group.weights, std::move(input), result, ranks_);
   }
   // What was not used, as the indexer of short sequences, has no statistics.
   for (const Weight& weight : weights) {
@@ -268,22 +229,25 @@ void AttentionUnit::learn_latent_clip(const SequenceSource& sequences, int64_t m
     return;
   }
   const std::vector<double> factors = tried_input_factors(bits);
-  std::vector<double> errors(factors.size(), 0);
   const NormedAttention exact = float_attention();
   const NormedAttention quantized = quantized_attention(result);
-  int64_t taken = 0;
-  for (int64_t c = 0; c < sequences.sequences && taken < max_tokens; ++c) {
-    const at::Tensor x = sequences.quant_LD(c);
+  int64_t wanted = 0;
+  for (int64_t tokens = 0; wanted < sequences.sequences && tokens < max_tokens; ++wanted) {
+    tokens += sequences.quant_LD(wanted).size(0);
+  }
+  const auto errors = shared_sums(ranks_, wanted, factors.size(), [&](int64_t c) {
     const at::Tensor y = exact.forward(context_.float_exec, sequences.float_LD(c));
-    taken += x.size(0);
-    for (size_t i = 0; i < factors.size(); ++i) {
+    std::vector<double> own;
+    for (const double factor : factors) {
       check_stop();
       const FakeQuantExec exec(context_.recipe,
-                               {{latent->name, at::full({1}, factors[i], at::kFloat)}});
-      const at::Tensor error = quantized.forward(exec, x).to(at::kFloat).sub_(y);
-      errors[i] += error.square_().sum(at::kDouble).item<double>();
+                               {{latent->name, at::full({1}, factor, at::kFloat)}});
+      const at::Tensor error =
+          quantized.forward(exec, sequences.quant_LD(c)).to(at::kFloat).sub_(y);
+      own.push_back(error.square_().sum(at::kDouble).item<double>());
     }
-  }
+    return own;
+  });
   const at::Tensor logit = best_input_clip(errors, bits);
   if (logit.defined()) {
     result.input_clips[latent->name] = logit;
@@ -295,17 +259,17 @@ void AttentionUnit::measure(const SequenceSource& sequences, UnitResult& result,
   const auto error = [&](const UnitResult& of, std::vector<at::Tensor>* kept) {
     const NormedAttention attention = quantized_attention(of);
     const FakeQuantExec exec(context_.recipe, input_factors(of));
-    RelativeError sum;
-    for (int64_t c = 0; c < sequences.sequences; ++c) {
-      check_stop();
+    return shared_error(ranks_, sequences.sequences, [&](int64_t c) {
       const at::Tensor y = attention.forward(exec, sequences.quant_LD(c));
-      sum.add(y, outputs.float_LD[static_cast<size_t>(c)], {});
+      RelativeError own;
+      own.add(y, outputs.float_LD[c], {});
       if (kept != nullptr) {
-        kept->push_back(y);
+        (*kept)[c] = y;
       }
-    }
-    return sum.value();
+      return own;
+    });
   };
+  outputs.quant_LD.resize(outputs.float_LD.size());
   const double after = error(result, &outputs.quant_LD);
   UnitResult plain = plain_rounding(context_, quantized_weights());
   keep_rotated(context_, piece_.tensors(), plain);

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "base/ranks.h"
 #include "calibrate/unit.h"
 #include "models/model.h"
 #include "models/piece.h"
@@ -25,7 +26,8 @@ struct SequenceSource {
   std::function<at::Tensor(int64_t index)> quant_LD;
 };
 
-/// What both models' attention adds to the residual streams of the sequences.
+/// What both models' attention adds to the residual streams of the sequences that this rank does,
+/// by number; none where it is not known.
 struct AttentionOutputs {
   std::vector<at::Tensor> float_LD;
   std::vector<at::Tensor> quant_LD;
@@ -51,12 +53,13 @@ class AttentionUnit {
  public:
   /// `piece`: the block's attention. The other arguments must outlive this.
   AttentionUnit(const CalibrationContext& context, const FakeQuantExec& quant_exec,
-                const Model& model, Piece piece, int64_t block, nn::AttentionOptions options);
+                const Model& model, Piece piece, int64_t block, nn::AttentionOptions options,
+                Ranks& ranks);
 
   std::vector<Weight> tensors() const { return piece_.tensors(); }
 
-  /// Chooses the integers of its weights. `outputs` becomes those under the result: the sequences
-  /// need not be run again.
+  /// Chooses the integers of its weights, on all ranks together, which have the same sequences.
+  /// `outputs` becomes those under the result: the sequences need not be run again.
   UnitResult calibrate(const SequenceSource& sequences, AttentionOutputs& outputs) const;
 
   NormedAttention float_attention() const { return attention(piece_); }
@@ -75,7 +78,7 @@ class AttentionUnit {
   std::vector<Weight> quantized_weights() const;
   /// Folds the recipe's smoothing into the piece: the float model stays the same to the bit.
   std::vector<Fold> smooth(const SequenceSource& sequences) const;
-  /// Factors for what the readers of `point` see.
+  /// Factors for what the readers of `point` see: those of rank 0.
   at::Tensor balance(const ScalePoint& point, const at::Tensor& x_TI) const;
   void choose(const SequenceSource& sequences, UnitResult& result, AttentionOutputs& outputs) const;
   /// The factor of the latent with the least error of the output, where there is a quantized one.
@@ -91,6 +94,7 @@ class AttentionUnit {
   Piece piece_;
   int64_t block_;
   nn::AttentionOptions options_;
+  Ranks& ranks_;
 };
 
 }  // namespace blockptq

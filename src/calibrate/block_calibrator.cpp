@@ -14,6 +14,7 @@
 #include "calibrate/mlp_unit.h"
 #include "calibrate/routed_tokens.h"
 #include "calibrate/shared_outputs.h"
+#include "calibrate/shared_work.h"
 #include "calibrate/smoothing.h"
 #include "calibrate/statistics.h"
 #include "nn/norm.h"
@@ -24,11 +25,11 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// The sequences of all texts that calibrate.
-SequenceSource calibration_sequences(const std::vector<TextStates>& texts) {
+/// The sequences of all texts that calibrate, or of all that do not.
+SequenceSource sequences_of(const std::vector<TextStates>& texts, bool calibrate) {
   std::vector<std::pair<at::Tensor, at::Tensor>> sequences;
   for (const TextStates& text : texts) {
-    for (int64_t c = 0; text.calibrate && c < text.float_CLD.size(0); ++c) {
+    for (int64_t c = 0; text.calibrate == calibrate && c < text.float_CLD.size(0); ++c) {
       sequences.emplace_back(text.float_CLD[c], text.quant_CLD[c]);
     }
   }
@@ -85,6 +86,16 @@ BlockCalibrator::BlockCalibrator(const CalibrationContext& context, const FakeQu
       hooks_(std::move(hooks)),
       ranks_(ranks) {}
 
+UnitResult BlockCalibrator::calibrated(int64_t block, const std::string& unit,
+                                       const std::function<UnitResult()>& calibrate) const {
+  const auto start = Clock::now();
+  UnitResult result = calibrate();
+  result.report.block = block;
+  result.report.unit = unit;
+  result.report.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  return result;
+}
+
 /// The outcome of `unit`, found or made.
 UnitResult BlockCalibrator::make_unit(int64_t block, const std::string& unit,
                                       const std::vector<Weight>& tensors,
@@ -92,25 +103,26 @@ UnitResult BlockCalibrator::make_unit(int64_t block, const std::string& unit,
   if (auto found = hooks_.find(unit, tensors)) {
     return std::move(*found);
   }
-  const auto start = Clock::now();
-  UnitResult result = calibrate();
-  result.report.block = block;
-  result.report.unit = unit;
-  result.report.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  UnitResult result = calibrated(block, unit, calibrate);
   hooks_.finished(result);
   return result;
 }
 
-/// The outcome of a unit that `owner` makes and all ranks need.
-UnitResult BlockCalibrator::share_unit(int owner, int64_t block, const std::string& unit,
+/// The same for a unit that all ranks need; rank 0 looks for it, and leaves it for the others.
+UnitResult BlockCalibrator::share_unit(Makers makers, int64_t block, const std::string& unit,
                                        const std::vector<Weight>& tensors,
                                        const std::function<UnitResult()>& calibrate) const {
-  std::optional<UnitResult> result;
-  if (ranks_.rank() == owner) {
-    result = make_unit(block, unit, tensors, calibrate);
+  const bool first = ranks_.rank() == 0;
+  std::optional<UnitResult> result = first ? hooks_.find(unit, tensors) : std::nullopt;
+  bool found = result.has_value();
+  broadcast(ranks_, Channel::states, &found, sizeof(found), 0);
+  if (!found && (first || makers == Makers::all)) {
+    result = calibrated(block, unit, calibrate);
+    if (first) {
+      hooks_.finished(*result);
+    }
   }
-  bool made = result.has_value();
-  broadcast(ranks_, Channel::states, &made, sizeof(made), owner);
+  meet(ranks_);
   if (!result) {
     result = hooks_.find(unit, tensors);
     BPTQ_ASSERT(result.has_value());
@@ -130,42 +142,31 @@ GroupedStatistics BlockCalibrator::block_statistics(const std::vector<FeedForwar
   broadcast(ranks_, role, 0);
   const Site site{SiteKind::linear_input, name, role};
   const double eps = model_.spec().rms_norm_eps;
-  const int second = std::min(1, ranks_.size() - 1);
   bool cross = expert != nullptr && needs_cross_sums(context_, {expert->gate, expert->up});
   broadcast(ranks_, Channel::states, &cross, sizeof(cross), 0);
-  StatisticsSum sum(ranks_.rank() == 0, cross && ranks_.rank() == second);
-  int64_t tokens = 0;
+  SharedStatistics sum(ranks_, 0, cross);
+  int64_t routed = 0;
   for (const TokenRows& row : all_rows(texts, slice_tokens_)) {
     const FeedForwardText& text = texts[row.text];
     if (!text.calibrate) {
       continue;
     }
-    check_stop();
     const at::Tensor weights_TK = text.quant_routing.weights_TK.index_select(0, row.tokens_T);
-    tokens += weights_TK.numel();
-    if (ranks_.rank() == 0 || ranks_.rank() == second) {
-      const at::Tensor x = nn::gather_rms_norm(text.quant_ND, row.tokens_T, norm_D, eps);
-      sum.add(nn::gather_rms_norm(text.float_ND, row.tokens_T, norm_D, eps),
-              quant_exec_.input(site, x).value, weights_TK.square().sum(-1).sqrt());
+    routed += weights_TK.numel();
+    if (!sum.sums(ranks_.rank())) {
+      continue;
     }
+    check_stop();
+    const at::Tensor x = nn::gather_rms_norm(text.quant_ND, row.tokens_T, norm_D, eps);
+    sum.add(nn::gather_rms_norm(text.float_ND, row.tokens_T, norm_D, eps),
+            quant_exec_.input(site, x).value, weights_TK.square().sum(-1).sqrt());
   }
-  const std::vector<int64_t> groups = feature_groups(norm_D.size(0));
-  GroupedStatistics result = sum.take();
-  result.resize(groups.size());
-  for (size_t g = 0; g < groups.size(); ++g) {
-    const auto take = [&](at::Tensor& own_JJ, int root) {
-      if (!own_JJ.defined()) {
-        own_JJ = at::empty({groups[g], groups[g]}, norm_D.options());
-      }
-      broadcast_states(ranks_, own_JJ, root);
-    };
-    take(result[g].hessian_II, 0);
-    if (cross) {
-      take(result[g].cross_II, second);
-      result[g].cross_II =
-          as_factor(result[g].cross_II, context_.type);  // kept for the whole block
+  GroupedStatistics result = sum.take(norm_D.size(0), norm_D.options());
+  for (InputStatistics& group : result) {
+    group.tokens = routed;
+    if (cross) {  // kept for the whole block
+      group.cross_II = as_factor(group.cross_II, context_.type);
     }
-    result[g].tokens = tokens;
   }
   return result;
 }
@@ -179,36 +180,35 @@ void BlockCalibrator::run(PieceStream& stream, int64_t block,
 
 void BlockCalibrator::run_attention(PieceStream& stream, int64_t block,
                                     std::vector<TextStates>& texts) const {
-  AttentionUnit unit(context_, quant_exec_, model_, stream.next(), block, attention_);
-  const int owner = static_cast<int>(block % ranks_.size());
-  AttentionOutputs known;  // of the sequences that calibrate, on the rank that did
-  const UnitResult result = share_unit(owner, block, "attention", unit.tensors(), [&] {
-    return unit.calibrate(calibration_sequences(texts), known);
+  AttentionUnit unit(context_, quant_exec_, model_, stream.next(), block, attention_, ranks_);
+  AttentionOutputs known;  // of the sequences that calibrate
+  const UnitResult result = share_unit(Makers::all, block, "attention", unit.tensors(), [&] {
+    return unit.calibrate(sequences_of(texts, /*calibrate=*/true), known);
   });
   hooks_.passed("attention");
   const NormedAttention exact = unit.float_attention();
   const NormedAttention quantized = unit.quantized_attention(result);
   const FakeQuantExec quant_exec(context_.recipe, input_factors(result));
-  std::vector<std::pair<at::Tensor, at::Tensor>> sequences;
-  size_t calibrating = 0;
-  for (TextStates& text : texts) {
-    for (int64_t c = 0; c < text.float_CLD.size(0); ++c) {
-      auto& [float_LD, quant_LD] = sequences.emplace_back(text.float_CLD[c], text.quant_CLD[c]);
-      const size_t at = text.calibrate ? calibrating++ : known.float_LD.size();
-      if (!ranks_.does(static_cast<int64_t>(sequences.size()) - 1)) {
+  for (const bool calibrate : {true, false}) {
+    const SequenceSource sequences = sequences_of(texts, calibrate);
+    for (int64_t c = 0; c < sequences.sequences; ++c) {
+      if (!ranks_.does(c)) {
         continue;
       }
       check_stop();
-      float_LD.add_(at < known.float_LD.size() ? known.float_LD[at]
-                                               : exact.forward(context_.float_exec, float_LD));
-      quant_LD.add_(at < known.quant_LD.size() ? known.quant_LD[at]
-                                               : quantized.forward(quant_exec, quant_LD));
+      const at::Tensor float_LD = sequences.float_LD(c);
+      const at::Tensor quant_LD = sequences.quant_LD(c);
+      float_LD.add_(calibrate && !known.float_LD.empty()
+                        ? known.float_LD[c]
+                        : exact.forward(context_.float_exec, float_LD));
+      quant_LD.add_(calibrate && !known.quant_LD.empty() ? known.quant_LD[c]
+                                                         : quantized.forward(quant_exec, quant_LD));
     }
-  }
-  for (size_t i = 0; i < sequences.size(); ++i) {
-    const int owner_of_sequence = static_cast<int>(i) % ranks_.size();
-    broadcast_states(ranks_, sequences[i].first, owner_of_sequence);
-    broadcast_states(ranks_, sequences[i].second, owner_of_sequence);
+    for (int64_t c = 0; c < sequences.sequences; ++c) {
+      const int owner = static_cast<int>(c % ranks_.size());
+      broadcast_tensor(ranks_, sequences.float_LD(c), owner);
+      broadcast_tensor(ranks_, sequences.quant_LD(c), owner);
+    }
   }
 }
 
@@ -218,7 +218,7 @@ UnitResult BlockCalibrator::calibrate_norm(const Piece& piece, const nn::Mlp& sa
                                            const std::vector<FeedForwardText>& states) const {
   const FeedForward half = model_.feed_forward(piece, block);
   const ScalePoint& point = half.scale_point;
-  UnitResult result = share_unit(0, block, "norm", norm_tensors(piece, point), [&] {
+  UnitResult result = share_unit(Makers::first, block, "norm", norm_tensors(piece, point), [&] {
     const std::vector<TokenRows> rows = all_rows(states, slice_tokens_);
     const TokenSource source =
         token_source(states, rows, {half.norm_D, half.norm_D}, model_.spec().rms_norm_eps);

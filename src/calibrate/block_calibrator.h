@@ -41,6 +41,9 @@ struct UnitHooks {
 
 struct FeedForwardText;
 
+/// Who calibrates a unit that all ranks need.
+enum class Makers { first, all };
+
 class BlockCalibrator {
  public:
   /// All arguments must outlive this. Feed-forward work is done on at most `slice_tokens` tokens.
@@ -54,9 +57,11 @@ class BlockCalibrator {
   void run(PieceStream& stream, int64_t block, std::vector<TextStates>& texts) const;
 
  private:
+  UnitResult calibrated(int64_t block, const std::string& unit,
+                        const std::function<UnitResult()>& calibrate) const;
   UnitResult make_unit(int64_t block, const std::string& unit, const std::vector<Weight>& tensors,
                        const std::function<UnitResult()>& calibrate) const;
-  UnitResult share_unit(int owner, int64_t block, const std::string& unit,
+  UnitResult share_unit(Makers makers, int64_t block, const std::string& unit,
                         const std::vector<Weight>& tensors,
                         const std::function<UnitResult()>& calibrate) const;
   GroupedStatistics block_statistics(const std::vector<FeedForwardText>& texts,

@@ -8,18 +8,6 @@
 
 namespace blockptq {
 
-void broadcast_states(Ranks& ranks, const at::Tensor& states, int root) {
-  if (!ranks.shared()) {
-    return;
-  }
-  const at::Tensor host = states.cpu().contiguous();
-  broadcast(ranks, Channel::states, host.mutable_data_ptr(), static_cast<int64_t>(host.nbytes()),
-            root);
-  if (ranks.rank() != root && !host.is_alias_of(states)) {
-    states.copy_(host);
-  }
-}
-
 SharedOutputs::SharedOutputs(Ranks& ranks, std::vector<FeedForwardText>& texts,
                              std::function<void(const std::string& unit)> added)
     : ranks_(ranks), texts_(texts), added_(std::move(added)) {}

@@ -21,9 +21,6 @@ namespace blockptq {
 /// Turns of the ranks that one of them may be ahead of the others; their outputs wait in memory.
 constexpr int64_t kTurnsAhead = 2;
 
-/// The values of `states` on `root` come to all.
-void broadcast_states(Ranks& ranks, const at::Tensor& states, int root);
-
 class SharedOutputs {
  public:
   /// `added` is called with the name of a unit when its outputs are in `texts` (which outlive

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "calibrate/shared_work.h"
 #include "checkpoint/checkpoint.h"
 #include "quant/algorithms/algorithms.h"
 #include "quant/algorithms/nearest.h"
@@ -81,7 +82,7 @@ bool needs_cross_sums(const CalibrationContext& context, const std::vector<Weigh
 }
 
 void choose_codes(const CalibrationContext& context, const std::vector<Weight>& weights,
-                  GroupedStatistics input, UnitResult& result) {
+                  GroupedStatistics input, UnitResult& result, Ranks& ranks) {
   // Weights with the same bits and algorithm are chosen together: they share the factor of H.
   std::map<std::pair<int, std::string>, std::vector<const Weight*>> groups;
   for (const Weight& weight : weights) {
@@ -103,7 +104,7 @@ void choose_codes(const CalibrationContext& context, const std::vector<Weight>& 
       own = input;
     }
     const Algorithm algorithm = algorithm_of(Json::parse(key.second), context.type);
-    const auto chosen = algorithm(targets, key.first, std::move(own));
+    const auto chosen = choose_together(ranks, algorithm, targets, key.first, std::move(own));
     for (size_t i = 0; i < members.size(); ++i) {
       result.weights[members[i]->name] = chosen[i];
     }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "base/ranks.h"
 #include "exec/exec.h"
 #include "exec/fake_quant_exec.h"
 #include "models/stream_rotation.h"
@@ -83,9 +84,9 @@ bool needs_cross_sums(const CalibrationContext& context, const std::vector<Weigh
 
 /// Integers for `weights`, which see the same input, from their targets in `result`; none for
 /// weights that the recipe leaves in floating point. Statistics that were moved in are freed as
-/// soon as they are used.
+/// soon as they are used. The `ranks` choose them together.
 void choose_codes(const CalibrationContext& context, const std::vector<Weight>& weights,
-                  GroupedStatistics input, UnitResult& result);
+                  GroupedStatistics input, UnitResult& result, Ranks& ranks = alone());
 
 /// The same by plain rounding.
 void round_to_nearest(const CalibrationContext& context, const std::vector<Weight>& weights,
@@ -115,6 +116,8 @@ class RelativeError {
   /// y, reference: [T, D]; weight_T: fp32 or undefined.
   void add(const at::Tensor& y, const at::Tensor& reference, const at::Tensor& weight_T);
   double value() const { return norm_ > 0 ? error_ / norm_ : 0; }
+  double error() const { return error_; }
+  double norm() const { return norm_; }
   /// Those whose weight is not 0.
   int64_t tokens() const { return tokens_; }
 

@@ -4,12 +4,16 @@
 
 namespace blockptq {
 
-at::Tensor TargetWeight::narrow(int64_t row, int64_t count) const {
+TargetWeight TargetWeight::part(int64_t row, int64_t count) const {
   FoldedFactors factors = folded_;
   if (factors.rows_O.defined()) {
     factors.rows_O = factors.rows_O.narrow(0, row, count);
   }
-  return fold(value_OI_.narrow(0, row, count).to(at::kFloat), factors);
+  return {value_OI_.narrow(0, row, count), factors};
+}
+
+at::Tensor TargetWeight::whole() const {
+  return fold(value_OI_.to(at::kFloat), folded_);
 }
 
 }  // namespace blockptq

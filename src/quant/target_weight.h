@@ -24,10 +24,11 @@ class TargetWeight {
   /// As it is stored.
   const at::Tensor& value() const { return value_OI_; }
   const FoldedFactors& folded() const { return folded_; }
-  /// `count` channels from `row` on with what is folded in: fp32, maybe in the weight's own memory.
-  at::Tensor narrow(int64_t row, int64_t count) const;
-  /// All of them.
-  at::Tensor whole() const { return narrow(0, channels()); }
+  /// `count` channels from `row` on.
+  TargetWeight part(int64_t row, int64_t count) const;
+  /// With what is folded in: fp32, maybe in the weight's own memory.
+  at::Tensor whole() const;
+  at::Tensor narrow(int64_t row, int64_t count) const { return part(row, count).whole(); }
 
  private:
   at::Tensor value_OI_;
