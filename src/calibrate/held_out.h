@@ -6,7 +6,7 @@
 #include <functional>
 
 #include "base/json.h"
-#include "calibrate/block_calibrator.h"
+#include "calibrate/text_states.h"
 #include "text/windows.h"
 
 namespace blockptq {

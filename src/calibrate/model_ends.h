@@ -6,9 +6,9 @@
 #include <optional>
 #include <vector>
 
-#include "calibrate/block_calibrator.h"
 #include "calibrate/calibration_run.h"
 #include "calibrate/held_out.h"
+#include "calibrate/text_states.h"
 #include "calibrate/unit.h"
 #include "models/model.h"
 #include "models/piece.h"

@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <vector>
 
-#include "calibrate/block_calibrator.h"
 #include "calibrate/mlp_unit.h"
 #include "nn/router.h"
 

@@ -16,6 +16,16 @@ constexpr double kWorthIt = 0.98;
 /// Factors that cost nothing even out what the grid of the reader has to cover.
 constexpr double kAlways = 1.1;
 
+/// The factor of each row of the producer: 1 for those that make none of the features.
+at::Tensor rows_of(const ScalePoint& point, const at::Tensor& factors_F,
+                   const at::Tensor& producer) {
+  if (!point.rows_F.defined()) {
+    return factors_F;
+  }
+  const at::Tensor rows_O = at::ones({producer.size(0)}, factors_F.options());
+  return rows_O.index_copy(0, point.rows_F.to(rows_O.device()), factors_F);
+}
+
 /// The factor of each column of the readers.
 at::Tensor columns_of(const ScalePoint& point, const at::Tensor& factors_F) {
   return point.columns_I.defined()
@@ -61,12 +71,7 @@ BalancedReader balanced_reader(const Recipe& recipe, const Weight& weight) {
 
 void fold(const Piece& piece, const ScalePoint& point, const at::Tensor& factors_F) {
   const at::Tensor& producer = piece.tensor(point.producer);
-  if (point.rows_F.defined()) {
-    const at::Tensor rows_F = point.rows_F.to(producer.device());
-    producer.index_copy_(0, rows_F, fold_into_rows(producer.index_select(0, rows_F), factors_F));
-  } else {
-    producer.copy_(fold_into_rows(producer, factors_F));
-  }
+  producer.copy_(fold_into_rows(producer, rows_of(point, factors_F, producer)));
   const at::Tensor factors_I = columns_of(point, factors_F);
   for (const std::string& reader : point.readers) {
     const at::Tensor& value = piece.tensor(reader);
@@ -76,13 +81,8 @@ void fold(const Piece& piece, const ScalePoint& point, const at::Tensor& factors
 
 void note_fold(const Piece& piece, const ScalePoint& point, const at::Tensor& factors_F,
                UnitTargets& targets) {
-  const at::Tensor& producer = piece.tensor(point.producer);
-  at::Tensor rows_O = factors_F;
-  if (point.rows_F.defined()) {
-    rows_O = at::ones({producer.size(0)}, factors_F.options());
-    rows_O.index_copy_(0, point.rows_F.to(rows_O.device()), factors_F);
-  }
-  note_factors(piece.weight(point.producer), {rows_O, {}}, targets);
+  const Weight producer = piece.weight(point.producer);
+  note_factors(producer, {rows_of(point, factors_F, producer.value), {}}, targets);
   for (const std::string& reader : point.readers) {
     note_factors(piece.weight(reader), {{}, columns_of(point, factors_F)}, targets);
   }
