@@ -42,12 +42,14 @@ std::vector<int64_t> spread(int64_t sequences, int64_t wanted) {
 /// Some sequences as the quantized model has them, and what the float model makes of them.
 struct Sample {
   std::vector<at::Tensor> states;
-  std::vector<at::Tensor> outputs;
-  std::map<std::string, RowSample> inputs;  ///< of the first reader of every point
+  std::vector<at::Tensor> outputs;          ///< of this rank's
+  std::map<std::string, RowSample> inputs;  ///< on rank 0: of the first reader of every point
 };
 
 Sample float_sample(const CalibrationContext& context, const NormedAttention& exact,
-                    const SequenceSource& sequences, const std::vector<ScalePoint>& points) {
+                    const SequenceSource& sequences, const std::vector<ScalePoint>& points,
+                    const Ranks& ranks) {
+  const bool first = ranks.rank() == 0;
   Sample sample;
   int64_t tokens = 0;
   for (const int64_t c : spread(sequences.sequences, kSmoothSequences)) {
@@ -55,11 +57,14 @@ Sample float_sample(const CalibrationContext& context, const NormedAttention& ex
     tokens += sample.states.back().size(0);
   }
   RecordExec record(context.float_exec);
-  for (const at::Tensor& states_LD : sample.states) {
+  sample.outputs.resize(sample.states.size());
+  for (size_t i = 0; i < sample.states.size(); ++i) {
     check_stop();
-    sample.outputs.push_back(exact.forward(record, states_LD));
-    for (const ScalePoint& point : points) {
-      const std::string& reader = point.readers.front();
+    if (first || ranks.does(static_cast<int64_t>(i))) {
+      sample.outputs[i] = exact.forward(record, sample.states[i]);
+    }
+    for (size_t p = 0; first && p < points.size(); ++p) {
+      const std::string& reader = points[p].readers.front();
       sample.inputs.try_emplace(reader, tokens).first->second.add(record.inputs().at(reader));
     }
   }
@@ -123,21 +128,26 @@ std::vector<Weight> AttentionUnit::quantized_weights() const {
 
 std::vector<AttentionUnit::Fold> AttentionUnit::smooth(const SequenceSource& sequences) const {
   const std::vector<ScalePoint> points = model_.attention_scale_points(block_);
-  const Sample sample = float_sample(context_, float_attention(), sequences, points);
+  const Sample sample = float_sample(context_, float_attention(), sequences, points, ranks_);
   const auto loss = [&] {
-    const NormedAttention rounded =
-        quantized_attention(plain_rounding(context_, quantized_weights()));
+    std::optional<NormedAttention> rounded;  // where it has something to do
     return shared_error(ranks_, static_cast<int64_t>(sample.states.size()), [&](int64_t i) {
+      if (!rounded) {
+        rounded = quantized_attention(plain_rounding(context_, quantized_weights()));
+      }
       RelativeError error;
-      error.add(rounded.forward(quant_exec_, sample.states[i]), sample.outputs[i], {});
+      error.add(rounded->forward(quant_exec_, sample.states[i]), sample.outputs[i], {});
       return error;
     });
   };
   std::vector<Fold> folds;
   double least = loss();
   for (const ScalePoint& point : points) {
+    const std::string& reader = point.readers.front();
+    const at::Tensor balanced_F =
+        ranks_.rank() == 0 ? balance(point, sample.inputs.at(reader).rows()) : at::Tensor();
     const at::Tensor factors_F = choose_factors(
-        Factors::powers_of_two, balance(point, sample.inputs.at(point.readers.front()).rows()),
+        Factors::powers_of_two, shared_vector(ranks_, balanced_F, piece_.tensor(reader).device()),
         [&](const at::Tensor& candidate_F) {
           fold(piece_, point, candidate_F);
           const double found = loss();
@@ -167,9 +177,7 @@ at::Tensor AttentionUnit::balance(const ScalePoint& point, const at::Tensor& x_T
     input.bits = scheme.bits;
     input.group = scheme.group;
   }
-  return shared_vector(
-      ranks_, ranks_.rank() == 0 ? balance_factors(input, readers, point.columns_I) : at::Tensor(),
-      first.value.device());
+  return balance_factors(input, readers, point.columns_I);
 }
 
 UnitResult AttentionUnit::calibrate(const SequenceSource& sequences,
@@ -201,12 +209,12 @@ UnitResult AttentionUnit::calibrate(const SequenceSource& sequences,
 void AttentionUnit::choose(const SequenceSource& sequences, UnitResult& result,
                            AttentionOutputs& outputs) const {
   const std::vector<Weight> weights = quantized_weights();
-  std::vector<InputGroup> groups =
+  std::vector<ObservedInput> groups =
       observe(context_, quant_exec_, float_attention(), unrounded_attention(), sequences, weights,
               outputs, ranks_);
-  for (InputGroup& group : groups) {
+  for (ObservedInput& group : groups) {
     const at::Tensor& first_OI = group.weights.front().value;
-    GroupedStatistics input = group.sum.take(first_OI.size(1), first_OI.options());
+    GroupedStatistics input = group.sum.take(first_OI.size(1), first_OI.device());
     result.report.tokens = input.front().tokens;
     choose_codes(context_, group.weights, std::move(input), result, ranks_);
   }

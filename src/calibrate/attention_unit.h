@@ -26,8 +26,8 @@ struct SequenceSource {
   std::function<at::Tensor(int64_t index)> quant_LD;
 };
 
-/// What both models' attention adds to the residual streams of the sequences that this rank does,
-/// by number; none where it is not known.
+/// What both models' attention adds to the residual streams, by sequence: undefined for those of
+/// other ranks; empty where it is not known.
 struct AttentionOutputs {
   std::vector<at::Tensor> float_LD;
   std::vector<at::Tensor> quant_LD;
@@ -78,7 +78,7 @@ class AttentionUnit {
   std::vector<Weight> quantized_weights() const;
   /// Folds the recipe's smoothing into the piece: the float model stays the same to the bit.
   std::vector<Fold> smooth(const SequenceSource& sequences) const;
-  /// Factors for what the readers of `point` see: those of rank 0.
+  /// Factors for what the readers of `point` see.
   at::Tensor balance(const ScalePoint& point, const at::Tensor& x_TI) const;
   void choose(const SequenceSource& sequences, UnitResult& result, AttentionOutputs& outputs) const;
   /// The factor of the latent with the least error of the output, where there is a quantized one.

@@ -1,7 +1,7 @@
 // One block, for the float model and the quantized model side by side: each unit is calibrated on
 // what reaches it in both, and both go on with its outputs.
 //
-// Shapes: C sequences, L tokens of each, N = C * L, D hidden.
+// Shapes: C sequences, L tokens of each, D hidden.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -22,8 +22,8 @@ namespace blockptq {
 class BlockCalibrator {
  public:
   /// All arguments must outlive this. Feed-forward work is done on at most `slice_tokens` tokens.
-  /// Each of the `ranks` has the states of all texts, calibrates some units and runs both models on
-  /// some of the sequences and experts.
+  /// Each of the `ranks` has the states of all texts. They calibrate the attention together and the
+  /// MLPs one by one, and run both models on some of the sequences and MLPs each.
   BlockCalibrator(const CalibrationContext& context, const FakeQuantExec& quant_exec,
                   const Model& model, nn::AttentionOptions attention, int64_t slice_tokens,
                   UnitHooks hooks, Ranks& ranks = alone());

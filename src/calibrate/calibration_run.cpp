@@ -13,6 +13,7 @@
 #include "calibrate/calibration_plan.h"
 #include "calibrate/held_out.h"
 #include "calibrate/model_ends.h"
+#include "calibrate/text_states.h"
 #include "calibrate/time_estimate.h"
 #include "calibrate/unit_files.h"
 #include "eval/evaluate.h"
@@ -68,6 +69,7 @@ class CalibrationRun {
 
  private:
   Json description() const;
+  Json job_description() const;
   void open_states();
   void read_dump(int64_t block);
   void save_states(int64_t next_block);
@@ -113,7 +115,7 @@ CalibrationRun::CalibrationRun(const Checkpoint& checkpoint, const Model& model,
       progress_(progress),
       ranks_(ranks),
       route_(calibration_route(model, options, texts)),
-      folder_((check_same_job(ranks, description()), options.folder), description(),
+      folder_((check_same_job(ranks, job_description()), options.folder), description(),
               options.restart, ranks),
       unit_files_(folder_, options.recipe, options.keep_codes),
       rotation_(make_rotation(checkpoint, model, options.recipe)),
@@ -197,6 +199,12 @@ void CalibrationRun::save_states(int64_t next_block) {
     tensors[state_name(i, "quant")] = states_[i].quant_CLD;
   }
   folder_.save_states(next_block, tensors);
+}
+
+Json CalibrationRun::job_description() const {
+  Json job = description();
+  job["device"] = c10::DeviceTypeName(options_.device.type(), /*lower_case=*/true);
+  return job;
 }
 
 /// What the rank that made the unit has left in its file goes into the journal.

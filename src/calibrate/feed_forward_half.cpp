@@ -187,7 +187,7 @@ GroupedStatistics FeedForwardHalf::block_statistics(const nn::Mlp* expert) const
     sum.add(nn::gather_rms_norm(text.float_ND, row.tokens_T, norm_.quant_D, eps),
             quant_exec_.input(site, x).value, weights_TK.square().sum(-1).sqrt());
   }
-  GroupedStatistics result = sum.take(norm_.quant_D.size(0), norm_.quant_D.options());
+  GroupedStatistics result = sum.take(norm_.quant_D.size(0), norm_.quant_D.device());
   for (InputStatistics& group : result) {
     group.tokens = routed;
     if (cross) {  // kept for the whole block

@@ -27,6 +27,8 @@ class FeedForwardHalf {
   FeedForwardHalf(const CalibrationContext& context, const FakeQuantExec& quant_exec,
                   const Model& model, int64_t block, int64_t slice_tokens, const UnitMaker& units,
                   Ranks& ranks, const std::vector<TextStates>& texts);
+  FeedForwardHalf(const FeedForwardHalf&) = delete;
+  FeedForwardHalf& operator=(const FeedForwardHalf&) = delete;
 
   /// Calibrates its units, whose pieces are next in `stream`, and adds what they put out to the
   /// states of the texts.

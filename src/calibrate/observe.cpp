@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <memory>
 #include <utility>
@@ -34,21 +35,21 @@ std::vector<std::vector<size_t>> same_inputs(const std::vector<Weight>& weights,
 }
 
 /// As rank 0 has recorded it.
-std::vector<InputGroup> group_by_input(const CalibrationContext& context,
-                                       const std::vector<Weight>& weights, const RecordExec& record,
-                                       Ranks& ranks) {
+std::vector<ObservedInput> group_by_input(const CalibrationContext& context,
+                                          const std::vector<Weight>& weights,
+                                          const RecordExec& record, Ranks& ranks) {
   std::string text = Json(same_inputs(weights, record)).dump();
   broadcast(ranks, text, 0);
-  std::vector<InputGroup> groups;
+  std::vector<ObservedInput> groups;
+  int64_t matrices = 0;  // so far: a rank each
   for (const auto& members : Json::parse(text).get<std::vector<std::vector<size_t>>>()) {
     std::vector<Weight> seeing;
     for (const size_t i : members) {
       seeing.push_back(weights[i]);
     }
-    constexpr int64_t kMatrices = 2;  // of an input: a rank each
-    const auto first = kMatrices * static_cast<int64_t>(groups.size());
     const bool cross = needs_cross_sums(context, seeing);
-    groups.push_back({std::move(seeing), SharedStatistics(ranks, first, cross)});
+    groups.push_back({std::move(seeing), SharedStatistics(ranks, matrices, cross)});
+    matrices += cross ? 2 : 1;
   }
   return groups;
 }
@@ -57,7 +58,7 @@ std::vector<InputGroup> group_by_input(const CalibrationContext& context,
 class Turn {
  public:
   Turn(const CalibrationContext& context, const RecordExec& float_record,
-       const RecordExec& quant_record, std::vector<InputGroup>& groups, Ranks& ranks)
+       const RecordExec& quant_record, std::vector<ObservedInput>& groups, Ranks& ranks)
       : context_(context),
         float_record_(float_record),
         quant_record_(quant_record),
@@ -71,9 +72,9 @@ class Turn {
       send();
     }
     for (int from = 0; from < static_cast<int>(tokens.size()); ++from) {
-      for (InputGroup& group : groups_) {
+      for (ObservedInput& group : groups_) {
         if (group.sum.sums(ranks_.rank())) {
-          const auto [float_LI, quant_LI] =
+          const auto [quant_LI, float_LI] =
               from == ranks_.rank() ? own(group) : receive(group, from, tokens[from]);
           group.sum.add(float_LI, quant_LI, {});
         }
@@ -85,51 +86,51 @@ class Turn {
   }
 
  private:
-  using Inputs = std::pair<at::Tensor, at::Tensor>;  ///< in the float, in the quantized model
+  using Inputs = std::pair<at::Tensor, at::Tensor>;  ///< in the quantized, in the float model
 
-  Inputs own(const InputGroup& group) const {
+  Inputs own(const ObservedInput& group) const {
     const std::string& name = group.weights.front().name;
-    return {float_record_.inputs().at(name), quant_record_.inputs().at(name)};
+    return {quant_record_.inputs().at(name), float_record_.inputs().at(name)};
   }
 
   void send() {
-    for (const InputGroup& group : groups_) {
-      const auto [float_LI, quant_LI] = own(group);
-      for (int step = 1; step < ranks_.size(); ++step) {
-        const int to = (ranks_.rank() + step) % ranks_.size();
-        if (group.sum.sums(to)) {
-          send(to, float_LI);
-          send(to, quant_LI);
-        }
+    for (const ObservedInput& group : groups_) {
+      const auto [quant_LI, float_LI] = own(group);
+      send(quant_LI, [&](int to) { return group.sum.sums(to); });
+      send(float_LI, [&](int to) { return group.sum.sums_cross(to); });
+    }
+  }
+
+  void send(const at::Tensor& x_LI, const std::function<bool(int rank)>& wants) {
+    BPTQ_ASSERT(x_LI.scalar_type() == context_.type);
+    const at::Tensor& host = sent_.emplace_back(x_LI.cpu().contiguous());
+    for (int step = 1; step < ranks_.size(); ++step) {
+      const int to = (ranks_.rank() + step) % ranks_.size();
+      if (wants(to)) {
+        sends_.push_back(ranks_.send(to, Channel::states, host.const_data_ptr(),
+                                     static_cast<int64_t>(host.nbytes())));
       }
     }
   }
 
-  void send(int to, const at::Tensor& x_LI) {
-    BPTQ_ASSERT(x_LI.scalar_type() == context_.type);
-    const at::Tensor& host = sent_.emplace_back(x_LI.cpu().contiguous());
-    sends_.push_back(ranks_.send(to, Channel::states, host.const_data_ptr(),
-                                 static_cast<int64_t>(host.nbytes())));
-  }
-
-  Inputs receive(const InputGroup& group, int from, int64_t tokens) {
+  Inputs receive(const ObservedInput& group, int from, int64_t tokens) {
     const at::Tensor& weight_OI = group.weights.front().value;
-    Inputs inputs;
-    for (at::Tensor* x_LI : {&inputs.first, &inputs.second}) {
+    const auto next = [&] {
       const at::Tensor host = at::empty({tokens, weight_OI.size(1)}, context_.type);
       ranks_
           .receive(from, Channel::states, host.mutable_data_ptr(),
                    static_cast<int64_t>(host.nbytes()))
           ->wait();
-      *x_LI = host.to(weight_OI.device());
-    }
-    return inputs;
+      return host.to(weight_OI.device());
+    };
+    const at::Tensor quant_LI = next();
+    return {quant_LI, group.sum.sums_cross(ranks_.rank()) ? next() : at::Tensor()};
   }
 
   const CalibrationContext& context_;
   const RecordExec& float_record_;
   const RecordExec& quant_record_;
-  std::vector<InputGroup>& groups_;
+  std::vector<ObservedInput>& groups_;
   Ranks& ranks_;
   std::vector<at::Tensor> sent_;
   std::vector<std::unique_ptr<Transfer>> sends_;
@@ -137,13 +138,15 @@ class Turn {
 
 }  // namespace
 
-std::vector<InputGroup> observe(const CalibrationContext& context, const FakeQuantExec& quant_exec,
-                                const NormedAttention& exact, const NormedAttention& unrounded,
-                                const SequenceSource& sequences, const std::vector<Weight>& targets,
-                                AttentionOutputs& outputs, Ranks& ranks) {
+std::vector<ObservedInput> observe(const CalibrationContext& context,
+                                   const FakeQuantExec& quant_exec, const NormedAttention& exact,
+                                   const NormedAttention& unrounded,
+                                   const SequenceSource& sequences,
+                                   const std::vector<Weight>& targets, AttentionOutputs& outputs,
+                                   Ranks& ranks) {
   RecordExec float_record(context.float_exec);
   RecordExec quant_record(quant_exec);
-  std::vector<InputGroup> groups;
+  std::vector<ObservedInput> groups;
   outputs.float_LD.resize(static_cast<size_t>(sequences.sequences));
   for (int64_t begin = 0; begin < sequences.sequences; begin += ranks.size()) {
     check_stop();

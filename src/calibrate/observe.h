@@ -10,7 +10,7 @@
 namespace blockptq {
 
 /// Weights that see the same input, and the statistics of it.
-struct InputGroup {
+struct ObservedInput {
   std::vector<Weight> weights;
   SharedStatistics sum;
 };
@@ -18,9 +18,11 @@ struct InputGroup {
 /// Runs both models' attention on the sequences, each rank some of them, and sums up what enters
 /// the linears of `targets`; those that are not used (an indexer that does not select) are left
 /// out. Keeps the float model's outputs.
-std::vector<InputGroup> observe(const CalibrationContext& context, const FakeQuantExec& quant_exec,
-                                const NormedAttention& exact, const NormedAttention& unrounded,
-                                const SequenceSource& sequences, const std::vector<Weight>& targets,
-                                AttentionOutputs& outputs, Ranks& ranks);
+std::vector<ObservedInput> observe(const CalibrationContext& context,
+                                   const FakeQuantExec& quant_exec, const NormedAttention& exact,
+                                   const NormedAttention& unrounded,
+                                   const SequenceSource& sequences,
+                                   const std::vector<Weight>& targets, AttentionOutputs& outputs,
+                                   Ranks& ranks);
 
 }  // namespace blockptq

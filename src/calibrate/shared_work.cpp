@@ -26,20 +26,22 @@ std::vector<Share> shares_of(const std::vector<TargetWeight>& weights) {
   return shares;
 }
 
-TargetWeight part_of(const TargetWeight& weight, const Slab& slab) {
-  return weight.part(slab.row, slab.count);
-}
-
 }  // namespace
 
 void broadcast_tensor(Ranks& ranks, const at::Tensor& tensor, int root) {
   if (!ranks.shared()) {
     return;
   }
-  const at::Tensor host = tensor.cpu().contiguous();
+  const bool sends = ranks.rank() == root;
+  const bool direct = tensor.is_cpu() && tensor.is_contiguous();
+  at::Tensor host = tensor;
+  if (!direct) {
+    host = sends ? tensor.cpu().contiguous()
+                 : at::empty(tensor.sizes(), tensor.options().device(at::kCPU));
+  }
   broadcast(ranks, Channel::states, host.mutable_data_ptr(), static_cast<int64_t>(host.nbytes()),
             root);
-  if (ranks.rank() != root && !host.is_alias_of(tensor)) {
+  if (!sends && !direct) {
     tensor.copy_(host);
   }
 }
@@ -83,7 +85,7 @@ SharedStatistics::SharedStatistics(Ranks& ranks, int64_t first, bool cross)
       cross_(cross),
       sum_(ranks.rank() == hessian_rank_, cross && ranks.rank() == cross_rank_) {}
 
-GroupedStatistics SharedStatistics::take(int64_t features, const at::TensorOptions& like) {
+GroupedStatistics SharedStatistics::take(int64_t features, at::Device device) {
   const std::vector<int64_t> groups = feature_groups(features);
   int64_t tokens = sum_.tokens();
   broadcast(ranks_, Channel::states, &tokens, sizeof(tokens), hessian_rank_);
@@ -92,7 +94,7 @@ GroupedStatistics SharedStatistics::take(int64_t features, const at::TensorOptio
   for (size_t g = 0; g < groups.size(); ++g) {
     const auto share = [&](at::Tensor& sum_JJ, int root) {
       if (!sum_JJ.defined()) {
-        sum_JJ = at::empty({groups[g], groups[g]}, like.dtype(at::kFloat));
+        sum_JJ = at::empty({groups[g], groups[g]}, at::TensorOptions(at::kFloat).device(device));
       }
       broadcast_tensor(ranks_, sum_JJ, root);
     };
@@ -114,8 +116,9 @@ std::vector<QTensor> choose_together(Ranks& ranks, const Algorithm& algorithm,
   const std::vector<Share> shares = shares_of(weights);
   std::vector<TargetWeight> own;
   for (size_t s = 0; s < shares.size(); ++s) {
+    const auto& [weight, slab] = shares[s];
     if (ranks.does(static_cast<int64_t>(s))) {
-      own.push_back(part_of(weights[shares[s].weight], shares[s].slab));
+      own.push_back(weights[weight].part(slab.row, slab.count));
     }
   }
   const auto chosen = own.empty() ? std::vector<QTensor>() : algorithm(own, bits, std::move(input));

@@ -35,15 +35,15 @@ class SharedStatistics {
   /// first: the rank that sums H up, modulo their number.
   SharedStatistics(Ranks& ranks, int64_t first, bool cross);
 
+  bool sums_cross(int rank) const { return cross_ && rank == cross_rank_; }
   /// Whether `rank` sums anything up.
-  bool sums(int rank) const { return rank == hessian_rank_ || (cross_ && rank == cross_rank_); }
-  /// On a rank that does.
+  bool sums(int rank) const { return rank == hessian_rank_ || sums_cross(rank); }
+  /// On a rank that does; as StatisticsSum has it.
   void add(const at::Tensor& float_TI, const at::Tensor& quant_TI, const at::Tensor& weight_T) {
     sum_.add(float_TI, quant_TI, weight_T);
   }
-  /// Of all tokens, on every rank, to be consumed. like: of the type and on the device that they
-  /// get.
-  GroupedStatistics take(int64_t features, const at::TensorOptions& like);
+  /// Of all tokens, on every rank and `device`, to be consumed.
+  GroupedStatistics take(int64_t features, at::Device device);
 
  private:
   Ranks& ranks_;
@@ -53,7 +53,8 @@ class SharedStatistics {
   StatisticsSum sum_;
 };
 
-/// What `algorithm` makes of `weights`: every rank chooses the codes of some channels.
+/// What `algorithm` makes of `weights`: every rank chooses the codes of some slabs of channels
+/// (quant/algorithms/slabs.h). The ranks must have devices of one kind.
 std::vector<QTensor> choose_together(Ranks& ranks, const Algorithm& algorithm,
                                      const std::vector<TargetWeight>& weights, int bits,
                                      GroupedStatistics input);

@@ -4,7 +4,10 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <array>
+#include <functional>
 #include <mutex>
+#include <vector>
 
 #include "quant/algorithms/algorithms.h"
 #include "run/thread_group.h"
@@ -77,7 +80,7 @@ TEST(SharedWork, EachMatrixIsSummedUpByOneRank) {
     if (shared.sums(ranks.rank())) {
       shared.add(x, y, {});
     }
-    return shared.take(9, x.options());
+    return shared.take(9, x.device());
   });
   EXPECT_EQ(sums, (std::array<bool, kRanks>{true, false, true}));
   for (const GroupedStatistics& statistics : found) {

@@ -23,7 +23,7 @@ at::Tensor rows_of(const ScalePoint& point, const at::Tensor& factors_F,
     return factors_F;
   }
   const at::Tensor rows_O = at::ones({producer.size(0)}, factors_F.options());
-  return rows_O.index_copy(0, point.rows_F.to(rows_O.device()), factors_F);
+  return rows_O.index_copy_(0, point.rows_F.to(rows_O.device()), factors_F);
 }
 
 /// The factor of each column of the readers.

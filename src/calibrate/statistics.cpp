@@ -38,17 +38,20 @@ int64_t statistics_bytes(int64_t features) {
 void StatisticsSum::add(const at::Tensor& float_TI, const at::Tensor& quant_TI,
                         const at::Tensor& weight_T) {
   at::Tensor x = quant_TI.to(at::kFloat);
-  at::Tensor difference = float_TI.to(at::kFloat) - x;
+  at::Tensor difference = cross_ ? float_TI.to(at::kFloat) - x : at::Tensor();
   const int64_t tokens = weight_T.defined() ? weight_T.count_nonzero().item<int64_t>() : x.size(0);
   if (weight_T.defined()) {
     x = x * weight_T.unsqueeze(1);
-    difference.mul_(weight_T.unsqueeze(1));
+    if (cross_) {
+      difference.mul_(weight_T.unsqueeze(1));
+    }
   }
   const std::vector<int64_t> sizes = feature_groups(x.size(1));
   sums_.resize(sizes.size());
   chance_.resize(sizes.size());
   const auto xs_TJ = x.split_with_sizes(sizes, 1);
-  const auto differences_TJ = difference.split_with_sizes(sizes, 1);
+  const auto differences_TJ =
+      cross_ ? difference.split_with_sizes(sizes, 1) : std::vector<at::Tensor>();
   for (size_t g = 0; g < sizes.size(); ++g) {
     sums_[g].tokens += tokens;
     if (hessian_) {

@@ -28,8 +28,8 @@ class StatisticsSum {
   /// Of both matrices, of one or of none.
   StatisticsSum(bool hessian, bool cross) : hessian_(hessian), cross_(cross) {}
 
-  /// float_TI: the input of the float model; quant_TI: that of the quantized model; weight_T: fp32
-  /// router weights, undefined: 1. Tokens of weight 0 count for nothing.
+  /// float_TI: the input of the float model, needed for C only; quant_TI: that of the quantized
+  /// model; weight_T: fp32 router weights, undefined: 1. Tokens of weight 0 count for nothing.
   void add(const at::Tensor& float_TI, const at::Tensor& quant_TI, const at::Tensor& weight_T);
 
   int64_t tokens() const { return sums_.empty() ? 0 : sums_.front().tokens; }

@@ -38,7 +38,7 @@ class UnitMaker {
   /// The outcome of a unit that this rank alone needs, found or made.
   UnitResult own(const std::string& unit, const std::vector<Weight>& tensors,
                  const Calibrate& calibrate) const;
-  /// The same of one that all ranks need. Rank 0 looks for it, and leaves it for the others.
+  /// The same of one that all ranks need. Rank 0 looks for it and keeps it.
   UnitResult shared(Makers makers, const std::string& unit, const std::vector<Weight>& tensors,
                     const Calibrate& calibrate) const;
   void passed(const std::string& unit) const { hooks_.passed(unit); }

@@ -28,6 +28,7 @@ class TargetWeight {
   TargetWeight part(int64_t row, int64_t count) const;
   /// With what is folded in: fp32, maybe in the weight's own memory.
   at::Tensor whole() const;
+  /// Of a part.
   at::Tensor narrow(int64_t row, int64_t count) const { return part(row, count).whole(); }
 
  private:
