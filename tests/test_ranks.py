@@ -202,6 +202,12 @@ def test_the_lost_rank_is_named(tmp_path: Path) -> None:
         assert "is lost" in message
 
 
+def test_writing_to_a_lost_rank_kills_nobody(tmp_path: Path) -> None:
+    job = Job([("eval", *LONG_EVAL, "--output_dir", tmp_path)] * 2)
+    job.send_when(running(tmp_path), 0, signal.SIGPIPE)
+    assert job.wait() == [0, 0], job.errors()
+
+
 def test_a_silent_rank_is_lost_after_a_while(tmp_path: Path) -> None:
     job = Job([("eval", *LONG_EVAL, "--output_dir", tmp_path)] * 2, lost_after=4)
     job.send_when(running(tmp_path), 1, signal.SIGSTOP)

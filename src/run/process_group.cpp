@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <array>
 #include <condition_variable>
+#include <csignal>
 #include <functional>
 #include <mutex>
 #include <set>
@@ -292,6 +293,7 @@ void ProcessGroup::abandon(const std::string& reason) {
 std::unique_ptr<Ranks> join_job(const JobPlace& place, const std::string& version,
                                 const JoinOptions& options) {
   FLAGS_caffe2_log_level = 3;  // c10d's own account of a lost rank, with stacks; ours is one line
+  std::signal(SIGPIPE, SIG_IGN);  // Gloo takes a broken connection as an error of the write
   return std::make_unique<ProcessGroup>(place, version, options);
 }
 
