@@ -20,8 +20,8 @@ struct JoinOptions {
 };
 
 /// Joins the job; returns when all ranks are there. Error on every rank when the programs are not
-/// of the same `version`; RankLost when the others do not come. The process ignores SIGPIPE from then
-/// on.
+/// of the same `version`; RankLost when the others do not come. The process ignores SIGPIPE from
+/// then on.
 std::unique_ptr<Ranks> join_job(const JobPlace& place, const std::string& version,
                                 const JoinOptions& options);
 
