@@ -44,6 +44,7 @@ std::vector<ObservedInput> group_by_input(const CalibrationContext& context,
   int64_t matrices = 0;  // so far: a rank each
   for (const auto& members : Json::parse(text).get<std::vector<std::vector<size_t>>>()) {
     std::vector<Weight> seeing;
+    seeing.reserve(members.size());
     for (const size_t i : members) {
       seeing.push_back(weights[i]);
     }

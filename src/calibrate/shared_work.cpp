@@ -52,7 +52,7 @@ at::Tensor shared_vector(Ranks& ranks, const at::Tensor& vector, at::Device devi
   if (size == 0) {
     return {};
   }
-  const at::Tensor shared =
+  at::Tensor shared =
       vector.defined() ? vector : at::empty({size}, at::TensorOptions(at::kFloat).device(device));
   broadcast_tensor(ranks, shared, 0);
   return shared;

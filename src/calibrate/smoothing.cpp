@@ -81,7 +81,7 @@ void fold(const Piece& piece, const ScalePoint& point, const at::Tensor& factors
 
 void note_fold(const Piece& piece, const ScalePoint& point, const at::Tensor& factors_F,
                UnitTargets& targets) {
-  const Weight producer = piece.weight(point.producer);
+  const Weight& producer = piece.weight(point.producer);
   note_factors(producer, {rows_of(point, factors_F, producer.value), {}}, targets);
   for (const std::string& reader : point.readers) {
     note_factors(piece.weight(reader), {{}, columns_of(point, factors_F)}, targets);
