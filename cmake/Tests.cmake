@@ -28,3 +28,5 @@ foreach(test IN LISTS python_tests)
   set_tests_properties(${name} PROPERTIES LABELS end_to_end TIMEOUT 900
     ENVIRONMENT "BLOCKPTQ_BINARY=$<TARGET_FILE:blockptq_cli>;PYTHONDONTWRITEBYTECODE=1")
 endforeach()
+# The longest ones start first, so that none of them runs alone at the end.
+set_tests_properties(test_ranks test_families test_rotate test_train PROPERTIES COST 100)
