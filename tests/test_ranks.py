@@ -91,7 +91,7 @@ def quantized(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return tensor_files(folder)
 
 
-@pytest.mark.parametrize("size", [2, 6])  # of six, one has no sequence
+@pytest.mark.parametrize("size", [2, 3, 6])  # of six, one has no sequence
 def test_quantize_writes_the_same_bytes(tmp_path: Path, quantized: dict[str, bytes], size: int) -> None:
     run_job(size, *QUANTIZE, "--output", tmp_path / "out", "--json", tmp_path / "out.json")
     assert tensor_files(tmp_path / "out") == quantized

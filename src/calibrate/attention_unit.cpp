@@ -27,7 +27,7 @@ double shared_error(Ranks& ranks, int64_t sequences,
     const RelativeError error = error_of(c);
     return std::vector<double>{error.error(), error.norm()};
   });
-  return sums[1] > 0 ? sums[0] / sums[1] : 0;
+  return RelativeError(sums[0], sums[1]).value();
 }
 
 /// Some of the sequences, evenly spread.
@@ -64,8 +64,11 @@ Sample float_sample(const CalibrationContext& context, const NormedAttention& ex
     if (first || ranks.does(static_cast<int64_t>(i))) {
       sample.outputs[i] = exact.forward(record, sample.states[i]);
     }
-    for (size_t p = 0; first && p < points.size(); ++p) {
-      const std::string& reader = points[p].readers.front();
+    if (!first) {
+      continue;
+    }
+    for (const ScalePoint& point : points) {
+      const std::string& reader = point.readers.front();
       sample.inputs.try_emplace(reader, tokens).first->second.add(record.inputs().at(reader));
     }
   }

@@ -61,6 +61,7 @@ void BlockCalibrator::run_attention(PieceStream& stream, int64_t block, const Un
   const FakeQuantExec quant_exec(context_.recipe, input_factors(result));
   for (const bool calibrate : {true, false}) {
     const SequenceSource sequences = sequences_of(texts, calibrate);
+    const AttentionOutputs outputs = calibrate ? known : AttentionOutputs();
     for (int64_t c = 0; c < sequences.sequences; ++c) {
       if (!ranks_.does(c)) {
         continue;
@@ -68,11 +69,10 @@ void BlockCalibrator::run_attention(PieceStream& stream, int64_t block, const Un
       check_stop();
       const at::Tensor float_LD = sequences.float_LD(c);
       const at::Tensor quant_LD = sequences.quant_LD(c);
-      float_LD.add_(calibrate && !known.float_LD.empty()
-                        ? known.float_LD[c]
-                        : exact.forward(context_.float_exec, float_LD));
-      quant_LD.add_(calibrate && !known.quant_LD.empty() ? known.quant_LD[c]
-                                                         : quantized.forward(quant_exec, quant_LD));
+      float_LD.add_(outputs.float_LD.empty() ? exact.forward(context_.float_exec, float_LD)
+                                             : outputs.float_LD[c]);
+      quant_LD.add_(outputs.quant_LD.empty() ? quantized.forward(quant_exec, quant_LD)
+                                             : outputs.quant_LD[c]);
     }
     for (int64_t c = 0; c < sequences.sequences; ++c) {
       const int owner = static_cast<int>(c % ranks_.size());

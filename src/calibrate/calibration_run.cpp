@@ -153,6 +153,13 @@ Json CalibrationRun::description() const {
           {"attention", attention_name(options_.dense_attention)}};
 }
 
+/// What all ranks must have in common.
+Json CalibrationRun::job_description() const {
+  Json job = description();
+  job["device"] = c10::DeviceTypeName(options_.device.type(), /*lower_case=*/true);
+  return job;
+}
+
 /// The states at the last finished block; else what the dump has, or the embeddings.
 void CalibrationRun::open_states() {
   const auto saved = folder_.newest_states(route_.end);
@@ -199,12 +206,6 @@ void CalibrationRun::save_states(int64_t next_block) {
     tensors[state_name(i, "quant")] = states_[i].quant_CLD;
   }
   folder_.save_states(next_block, tensors);
-}
-
-Json CalibrationRun::job_description() const {
-  Json job = description();
-  job["device"] = c10::DeviceTypeName(options_.device.type(), /*lower_case=*/true);
-  return job;
 }
 
 /// What the rank that made the unit has left in its file goes into the journal.

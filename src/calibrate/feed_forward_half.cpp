@@ -89,7 +89,8 @@ void FeedForwardHalf::run_common(PieceStream& stream) {
   } else if (first_expert_) {
     sample = model_.expert(*first_expert_, block_, 0);
   }
-  const Piece quantized_piece = context_.transforms() ? calibrate_norm(piece, sample) : piece;
+  const Piece quantized_piece =
+      context_.transforms() ? calibrate_norm(piece, exact, sample) : piece;
   const FeedForward quantized = model_.feed_forward(quantized_piece, block_);
   norm_ = {exact.norm_D.clone(), quantized.norm_D.clone()};
   if (exact.mlp) {
@@ -101,11 +102,14 @@ void FeedForwardHalf::run_common(PieceStream& stream) {
   }
 }
 
-Piece FeedForwardHalf::calibrate_norm(const Piece& piece, const nn::Mlp& sample) {
-  const FeedForward half = model_.feed_forward(piece, block_);
+Piece FeedForwardHalf::calibrate_norm(const Piece& piece, const FeedForward& half,
+                                      const nn::Mlp& sample) {
   const std::vector<Weight> tensors = norm_tensors(piece, half.scale_point);
-  const UnitResult result = units_.shared(Makers::first, "norm", tensors,
-                                          [&] { return choose_norm(piece, half, sample); });
+  const UnitResult result = units_.shared(Makers::first, "norm", tensors, [&] {
+    UnitResult chosen = choose_norm(piece, half, sample);
+    keep_rotated(context_, tensors, chosen);
+    return chosen;
+  });
   units_.passed("norm");
   if (const auto found = result.targets.find(half.scale_point.producer);
       found != result.targets.end()) {
@@ -131,7 +135,6 @@ UnitResult FeedForwardHalf::choose_norm(const Piece& piece, const FeedForward& h
       note_fold(piece, half.scale_point, factors_D, result.targets);
     }
   }
-  keep_rotated(context_, norm_tensors(piece, half.scale_point), result);
   return result;
 }
 
@@ -184,8 +187,11 @@ GroupedStatistics FeedForwardHalf::block_statistics(const nn::Mlp* expert) const
     }
     check_stop();
     const at::Tensor x = nn::gather_rms_norm(text.quant_ND, row.tokens_T, norm_.quant_D, eps);
-    sum.add(nn::gather_rms_norm(text.float_ND, row.tokens_T, norm_.quant_D, eps),
-            quant_exec_.input(site, x).value, weights_TK.square().sum(-1).sqrt());
+    const at::Tensor float_x =
+        sum.sums_cross(ranks_.rank())
+            ? nn::gather_rms_norm(text.float_ND, row.tokens_T, norm_.quant_D, eps)
+            : at::Tensor();
+    sum.add(float_x, quant_exec_.input(site, x).value, weights_TK.square().sum(-1).sqrt());
   }
   GroupedStatistics result = sum.take(norm_.quant_D.size(0), norm_.quant_D.device());
   for (InputStatistics& group : result) {

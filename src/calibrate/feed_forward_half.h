@@ -38,7 +38,7 @@ class FeedForwardHalf {
   void run_common(PieceStream& stream);
   /// The norm in front of the MLPs and what reads it beside them, as the quantized model has them:
   /// smoothed by factors_D_. `sample`: an MLP that stands for all that read the norm.
-  Piece calibrate_norm(const Piece& piece, const nn::Mlp& sample);
+  Piece calibrate_norm(const Piece& piece, const FeedForward& half, const nn::Mlp& sample);
   UnitResult choose_norm(const Piece& piece, const FeedForward& half, const nn::Mlp& sample) const;
   void route(const nn::Router& float_router, const nn::Router& quant_router);
   void run_experts(PieceStream& stream);

@@ -113,6 +113,9 @@ double factor_of(const UnitResult& result, const Weight& weight);
 /// Sums of weighted squared errors and norms.
 class RelativeError {
  public:
+  RelativeError() = default;
+  RelativeError(double error, double norm) : error_(error), norm_(norm) {}
+
   /// y, reference: [T, D]; weight_T: fp32 or undefined.
   void add(const at::Tensor& y, const at::Tensor& reference, const at::Tensor& weight_T);
   double value() const { return norm_ > 0 ? error_ / norm_ : 0; }
